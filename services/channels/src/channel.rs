@@ -1,0 +1,133 @@
+//! What a channel is: the one trait of this workspace.
+//!
+//! A channel's value is one *account*: a mailbox, a bot, a number, with its
+//! settings. Input that is pushed to us goes through `verify` and `parse`; input
+//! that we fetch is fetched by `pull` and goes through the same `parse`. What a
+//! channel cannot do keeps its default.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use model::event::{Raw, RawContent};
+use model::inbound::Inbound;
+use model::outbound::{Declaration, Outbound};
+use model::time::Moment;
+
+use crate::pull::Source;
+
+/// One account of a channel.
+#[async_trait]
+pub trait Channel: Send + Sync {
+    /// What others must know of it.
+    fn declaration(&self) -> Declaration;
+
+    /// Checks the signature on the raw bytes, in constant time. Tolerance is
+    /// measured against `input.received_at`, so that a replay verifies too.
+    /// Input that the channel fetched itself needs none.
+    fn verify(&self, input: &Input) -> Result<(), BadSignature>;
+
+    /// Bytes become events: pure, bounded in size, depth and time.
+    fn parse(&self, input: &Input) -> Result<Parsed, Unparsed>;
+
+    /// Whether it has a source to be read under a lease: then `pull` is called.
+    fn pulls(&self) -> bool {
+        false
+    }
+
+    /// Reads the source until something breaks or `source.stop` says stop;
+    /// called again, with back-off, while the lease is held.
+    async fn pull(&self, _source: &Source) -> Result<(), PullError> {
+        Ok(())
+    }
+
+    /// Hands one message to the provider. `files` are the bytes of
+    /// `outbound.attachments`, in their order. The caller bounds the time.
+    async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent;
+}
+
+/// Input as it arrived.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// HTTP method; empty for what was fetched.
+    pub method: String,
+    /// Path and query, or a URL of what was fetched.
+    pub url: String,
+    /// Names in lower case; for what is kept, only those that matter.
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+    /// When it reached us (for mail: INTERNALDATE).
+    pub received_at: Moment,
+}
+
+/// What was made of an input: one POST may hold a thousand events.
+#[derive(Debug)]
+pub struct Parsed {
+    pub events: Vec<Inbound>,
+    /// Sent only after all events are durable (C1).
+    pub answer: Answer,
+}
+
+/// An HTTP answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+}
+
+/// Why an input is no events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unparsed {
+    /// Its sender is told (400) and can mend and send it again; not kept.
+    Rejected { reason: String },
+    /// Its sender cannot know; kept for a person (C6).
+    Parked { reason: String },
+}
+
+/// The signature is missing, wrong or out of its time; and which of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadSignature {
+    pub reason: &'static str,
+}
+
+/// Why a pull ended. All are tried again with back-off; the text is shown with
+/// the account, so it holds no secret and no address of a customer.
+#[derive(Debug)]
+pub struct PullError {
+    pub reason: String,
+}
+
+/// What became of a `send`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The provider took it and calls it by these ids.
+    Accepted { external_ids: Vec<String> },
+    /// It will never work: says why.
+    Refused { error: String },
+    /// Not now; the provider may have said when.
+    Later {
+        after: Option<std::time::Duration>,
+        error: String,
+    },
+    /// It may or may not have been taken.
+    Unknown { error: String },
+}
+
+impl Input {
+    /// The first header of this (lower-case) name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// As it travels with an event.
+    pub fn to_raw(&self) -> Raw {
+        Raw {
+            content: RawContent::Inline(self.body.to_vec()),
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Protocols and vendors: the Channel trait, what channels share, and one folder
+//! for each channel. Nothing here finds contacts, conversations or tickets.
+//! Suggested reading order:
+
+pub mod channel;
+pub mod list;
+
+pub mod deliver;
+pub mod gateway;
+pub mod inbox;
+pub mod pull;
+
+pub mod guard;
+pub mod signature;
+
+pub mod email;
+pub mod webhook;

@@ -1,0 +1,64 @@
+//! Who writes: parties as they claim to be, and contacts as we know them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::ContactId;
+use crate::time::Moment;
+
+/// The sender of a message, as the channel saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Party {
+    /// What kind of address it is: `email`, `phone`, or a name of the channel's
+    /// own that nobody else uses.
+    pub scheme: String,
+    pub address: String,
+    /// What the party calls itself. Shown, never compared.
+    pub name: Option<String>,
+    /// Somebody whom we trust vouches for the address: the topmost
+    /// Authentication-Results of a trusted server, a vendor's signature.
+    pub verified: bool,
+}
+
+/// What identifies a contact: never a display name, and an unverified address
+/// is another identity than the verified one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    pub scheme: String,
+    /// Normalised: trimmed and in lower case.
+    pub address: String,
+    pub verified: bool,
+}
+
+impl Party {
+    /// The identity under which this party is looked up.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            scheme: self.scheme.clone(),
+            address: normalise(&self.address),
+            verified: self.verified,
+        }
+    }
+
+    /// The part of an e-mail address behind the last `@`, in lower case.
+    pub fn domain(&self) -> Option<String> {
+        let (_, domain) = self.address.rsplit_once('@')?;
+        Some(domain.trim().to_lowercase())
+    }
+}
+
+/// Addresses are compared in this form. RFC 5321 lets a local part be
+/// case-sensitive; no mailbox in use is.
+pub fn normalise(address: &str) -> String {
+    address.trim().to_lowercase()
+}
+
+/// A person or system that we know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    pub id: ContactId,
+    /// The name it gave itself when we met it.
+    pub name: Option<String>,
+    /// The identity by which we met it. An unverified one marks the contact.
+    pub identity: Identity,
+    pub created_at: Moment,
+}

@@ -1,0 +1,252 @@
+//! What stands in the log: one envelope around what arrived.
+//!
+//! `bus/src/wire.rs` turns it into the protobuf of
+//! `proto/conversation/v1/event.proto` and back; the field names agree.
+
+use serde::{Deserialize, Serialize};
+
+use crate::contact::Party;
+use crate::evidence::Evidence;
+use crate::id::MessageId;
+use crate::time::Moment;
+
+/// One arrival. A repeat of the same arrival has the same `id`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The message's id, or [`crate::id::event_id`] where there is no message.
+    pub id: String,
+    /// The account it arrived at (a mailbox, a bot, a number), by its name in the settings.
+    pub account: String,
+    /// The account's channel, by its name in the list of channels.
+    pub channel: String,
+    /// Spreads load and keeps what belongs together in one partition; nothing
+    /// depends on it for correctness.
+    pub thread_key: String,
+    /// The provider's time, never later than `received_at`.
+    pub occurred_at: Moment,
+    /// When it reached us (for mail: the server's INTERNALDATE). Clocks run from here.
+    pub received_at: Moment,
+    /// The provider's own order within the thread, where it has one.
+    pub provider_sequence: Option<i64>,
+    /// W3C trace context of the request that brought it.
+    pub traceparent: Option<String>,
+    /// The smallest piece of input that can be parsed again.
+    pub raw: Raw,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What an [`Event`] is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// Somebody wrote to us; the event's id is the message's.
+    MessageReceived(Box<Message>),
+    /// A provider says what became of a message of ours.
+    DeliveryReported(DeliveryReport),
+    /// Input that could not be parsed or applied; the reason is for operators.
+    Parked { reason: String },
+    /// Input whose signature was wrong.
+    Quarantined { reason: String },
+}
+
+/// Input as it came, enough to check its signature and to parse it again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Raw {
+    /// The bytes, or where they lie.
+    pub content: RawContent,
+    /// HTTP method; empty for what was not pushed to us.
+    pub method: String,
+    /// Path and query of the request, or the mailbox's `imap:` URL of a mail.
+    pub url: String,
+    /// The headers that signature and parser need, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Raw bytes up to [`Raw::INLINE_MAX_BYTES`] travel with the event, larger ones as a blob.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawContent {
+    Inline(Vec<u8>),
+    Blob { sha256: String, size_bytes: u64 },
+}
+
+impl Default for RawContent {
+    fn default() -> Self {
+        Self::Inline(Vec::new())
+    }
+}
+
+impl Raw {
+    /// 256 KiB: what is larger becomes a blob.
+    pub const INLINE_MAX_BYTES: usize = 256 * 1024;
+
+    /// The first header of this (lower-case) name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// What was said, without where it belongs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    pub sender: Party,
+    pub recipients: Vec<Recipient>,
+    pub subject: Option<String>,
+    /// Plain text; for a message in HTML alone, its text.
+    pub text: String,
+    /// Sanitised: no script, no remote content that loads by itself.
+    pub html: Option<String>,
+    pub attachments: Vec<Attachment>,
+    pub evidence: Evidence,
+    /// Set if no person wrote it (RFC 3834 and practice).
+    pub automatic: Option<Automatic>,
+    /// The sender asks for no automatic reply, though a person wrote it.
+    pub suppress_automatic_reply: bool,
+    /// Ids under which others may speak of this message (an RFC 5322 Message-ID
+    /// with its angle brackets, a vendor's id). Never empty texts.
+    pub external_ids: Vec<String>,
+}
+
+/// One of those a message was sent to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// `to` or `cc`.
+    pub role: String,
+    pub address: String,
+    pub name: Option<String>,
+}
+
+/// A file of a message; its bytes are the blob named by `sha256`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// As the sender named it, without any path.
+    pub name: String,
+    /// The media type that the sender declared.
+    pub media_type: String,
+    pub size_bytes: u64,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// RFC 2392: what `cid:` in the HTML refers to, without angle brackets.
+    pub content_id: Option<String>,
+}
+
+/// Why a message is not a person's (contract C10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Automatic {
+    /// `Auto-Submitted: auto-generated`: monitoring, notifications. May open tickets.
+    Generated,
+    /// A mailing list or bulk mail. May open tickets.
+    List,
+    /// An out-of-office or other automatic answer. Never opens a ticket.
+    Reply,
+    /// A report of (non-)delivery. Never opens a ticket.
+    Bounce,
+    /// A mail of this installation that came back. Never opens a ticket.
+    Own,
+}
+
+impl Automatic {
+    /// As rules and the wire name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Generated => "generated",
+            Self::List => "list",
+            Self::Reply => "reply",
+            Self::Bounce => "bounce",
+            Self::Own => "own",
+        }
+    }
+
+    /// The value of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Generated, Self::List, Self::Reply, Self::Bounce, Self::Own]
+            .into_iter()
+            .find(|value| value.as_str() == text)
+    }
+
+    /// Whether such a message may become a ticket, if a rule says so.
+    pub fn may_open_ticket(self) -> bool {
+        matches!(self, Self::Generated | Self::List)
+    }
+}
+
+/// What a provider says of a message of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryReport {
+    /// The id that the provider, or we, gave the message: one of its external ids.
+    pub external_id: String,
+    pub state: DeliveryState,
+    /// The provider's words, if it failed.
+    pub error: Option<String>,
+}
+
+/// How far a message of ours has come. The order of the variants is the only
+/// direction in which it moves (contract C5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// Waits in the outbox.
+    Queued,
+    /// A worker is at it.
+    Sending,
+    /// Nobody knows whether the provider took it; a person decides.
+    Uncertain,
+    /// The provider took it.
+    Sent,
+    /// It failed for good.
+    Failed,
+    /// It reached the recipient's side.
+    Delivered,
+    /// The recipient saw it.
+    Read,
+}
+
+impl DeliveryState {
+    const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Sending,
+        Self::Uncertain,
+        Self::Sent,
+        Self::Failed,
+        Self::Delivered,
+        Self::Read,
+    ];
+
+    /// As the store, the wire and the API name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sending => "sending",
+            Self::Uncertain => "uncertain",
+            Self::Sent => "sent",
+            Self::Failed => "failed",
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+        }
+    }
+
+    /// The state of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// Rises with every step forward; the store lets a report only raise it.
+    pub fn rank(self) -> i64 {
+        self as i64
+    }
+}
+
+impl Event {
+    /// The message's id, if this event carries a message.
+    pub fn message_id(&self) -> Option<MessageId> {
+        match self.body {
+            Body::MessageReceived(_) => MessageId::parse(&self.id),
+            Body::DeliveryReported(_) | Body::Parked { .. } | Body::Quarantined { .. } => None,
+        }
+    }
+}
