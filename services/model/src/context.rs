@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::contact::{Contact, Identity};
 use crate::conversation::{Conversation, StoredMessage};
+use crate::error::Refusal;
 use crate::event::{DeliveryReport, DeliveryState, Raw};
 use crate::id::{ContactId, ConversationId, MessageId, TicketId};
 use crate::outbound::Join;
 use crate::rule::Rule;
 use crate::sla;
-use crate::ticket::{Ticket, TicketEvent};
+use crate::ticket::{self, Actor, Command, Ticket, TicketEvent};
 use crate::time::Moment;
 use crate::trace::Trace;
 
@@ -185,5 +186,153 @@ impl Changes {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What a command does to a ticket, ready to be written.
+    pub fn of_command(
+        ticket: &Ticket,
+        command: &Command,
+        actor: &Actor,
+        now: Moment,
+        book: &sla::Book,
+    ) -> Result<Changes, Refusal> {
+        let events = ticket::handle(ticket, command, actor, now)?;
+        let mut changes = Changes::default();
+        let mut row = ticket.clone();
+        for event in events {
+            row.apply(&event, book);
+            changes.add_ticket_event(&row, event);
+        }
+        if row.version != ticket.version {
+            changes.tickets.insert(
+                row.id.clone(),
+                Replacing {
+                    expected_version: ticket.version,
+                    row,
+                },
+            );
+        }
+        Ok(changes)
+    }
+
+    /// An event of a ticket and its announcement; `ticket` is its form after the event.
+    pub(crate) fn add_ticket_event(&mut self, ticket: &Ticket, event: TicketEvent) {
+        let mut change = serde_json::to_value(&event.change).unwrap_or_default();
+        let kind = match change.get("type").and_then(serde_json::Value::as_str) {
+            Some("clock_warned") => "clock.warned".to_owned(),
+            Some("clock_breached") => "clock.breached".to_owned(),
+            Some(other) => format!("ticket.{other}"),
+            None => "ticket.changed".to_owned(),
+        };
+        if let Some(fields) = change.as_object_mut() {
+            // What a customer wrote stays out of the desk topic.
+            fields.remove("subject");
+            fields.remove("type");
+        }
+        self.announcements.push(Announcement {
+            subject: ticket.id.to_string(),
+            version: event.version,
+            kind,
+            occurred_at: event.at,
+            data: serde_json::json!({
+                "number": ticket.number,
+                "kind": ticket.kind,
+                "state": ticket.state,
+                "category": ticket.category,
+                "priority": ticket.priority,
+                "queue": ticket.queue,
+                "assignee": ticket.assignee,
+                "change": change,
+            }),
+        });
+        self.ticket_events.push((ticket.id.clone(), event));
+    }
+
+    /// Takes the changes of a later decision in. A row that both touch keeps the
+    /// version that the first one replaces.
+    fn extend(&mut self, later: Changes) {
+        self.contacts.extend(later.contacts);
+        self.identities.extend(later.identities);
+        extend_rows(&mut self.conversations, later.conversations);
+        extend_rows(&mut self.tickets, later.tickets);
+        self.ticket_events.extend(later.ticket_events);
+        self.messages.extend(later.messages);
+        self.also_arrived_at.extend(later.also_arrived_at);
+        self.deliveries.extend(later.deliveries);
+        self.outbox.extend(later.outbox);
+        self.parked.extend(later.parked);
+        self.traces.extend(later.traces);
+        self.automatic_replies.extend(later.automatic_replies);
+        self.announcements.extend(later.announcements);
+    }
+}
+
+fn extend_rows<Id: Ord, T>(rows: &mut BTreeMap<Id, Replacing<T>>, later: BTreeMap<Id, Replacing<T>>) {
+    for (id, replacing) in later {
+        match rows.get_mut(&id) {
+            Some(earlier) => earlier.row = replacing.row,
+            None => {
+                rows.insert(id, replacing);
+            }
+        }
+    }
+}
+
+impl Context {
+    /// Makes the decisions that follow see this one, and keeps what it wants written.
+    pub fn absorb(&mut self, decision: Changes) {
+        for (identity, contact_id) in &decision.identities {
+            self.contacts.insert(identity.clone(), contact_id.clone());
+        }
+        for message in &decision.messages {
+            let accounts = BTreeSet::from([message.account.clone()]);
+            self.known_messages
+                .insert(message.id.clone(), KnownMessage { accounts });
+            for external_id in &message.message.external_ids {
+                self.external_ids
+                    .entry(external_id.clone())
+                    .or_default()
+                    .push(MessageReference {
+                        message_id: message.id.clone(),
+                        conversation_id: message.conversation_id.clone(),
+                        account: message.account.clone(),
+                        delivery: message.delivery,
+                    });
+            }
+        }
+        for (message_id, account) in &decision.also_arrived_at {
+            if let Some(known) = self.known_messages.get_mut(message_id) {
+                known.accounts.insert(account.clone());
+            }
+        }
+        for (message_id, report) in &decision.deliveries {
+            for reference in self.external_ids.get_mut(&report.external_id).into_iter().flatten() {
+                if reference.message_id == *message_id {
+                    reference.delivery = Some(report.state);
+                }
+            }
+        }
+        for (id, replacing) in &decision.conversations {
+            if let Some(name) = &replacing.row.thread_name {
+                self.threads
+                    .insert((replacing.row.account.clone(), name.clone()), id.clone());
+            }
+            self.conversations.insert(id.clone(), replacing.row.clone());
+        }
+        for (id, replacing) in &decision.tickets {
+            let is_new = replacing.expected_version == 0;
+            if is_new && let Some(numbers) = self.numbers.get_mut(&replacing.row.kind) {
+                numbers.retain(|number| *number != replacing.row.number);
+            }
+            self.tickets.insert(id.clone(), replacing.row.clone());
+        }
+        for reply in &decision.automatic_replies {
+            *self
+                .replies_in_conversation
+                .entry(reply.conversation_id.clone())
+                .or_default() += 1;
+            *self.replies_today.entry(reply.to.clone()).or_default() += 1;
+        }
+        self.changes.extend(decision);
     }
 }

@@ -4,9 +4,14 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::contact::Identity;
-use crate::event::{DeliveryState, Message, Raw};
+use crate::contact::{Identity, Party};
+use crate::context::{Announcement, Changes, OutboxEntry, Replacing};
+use crate::error::Refusal;
+use crate::event::{Attachment, DeliveryState, Message, Raw, Recipient};
+use crate::evidence::Evidence;
 use crate::id::{ContactId, ConversationId, MessageId, TicketId};
+use crate::sla;
+use crate::ticket::{Actor, Command, Ticket};
 use crate::time::Moment;
 
 /// What was said between one contact and the desk on one account.
@@ -40,7 +45,55 @@ pub struct Conversation {
     pub version: i64,
 }
 
+/// What a person of the desk wants said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Draft {
+    /// `None`: the conversation's.
+    pub subject: Option<String>,
+    pub text: String,
+    pub html: Option<String>,
+    pub attachments: Vec<Attachment>,
+}
+
+/// Who writes it, and what makes a repeat of the request the same message.
+#[derive(Clone, Copy, Debug)]
+pub struct Authored<'a> {
+    /// A person of the desk.
+    pub author: &'a str,
+    pub idempotency_key: &'a str,
+    /// SHA-256 of the request's content, in hexadecimal.
+    pub request_sha256: &'a str,
+}
+
 impl Conversation {
+    /// Puts a message at the end: its number for the contact's client (none for
+    /// a note), and the announcement of it.
+    pub(crate) fn add(&mut self, message: &mut StoredMessage) -> Announcement {
+        if message.direction != Direction::Note {
+            self.last_sequence += 1;
+            message.sequence = Some(self.last_sequence);
+        }
+        self.last_message_at = self.last_message_at.max(message.received_at);
+        let kind = match message.direction {
+            Direction::Inbound => "message.received",
+            Direction::Outbound => "message.written",
+            Direction::Note => "note.written",
+        };
+        self.announce(kind, &message.id, message.received_at)
+    }
+
+    /// One more change of this conversation, to be told under the next version.
+    pub(crate) fn announce(&mut self, kind: &str, message_id: &MessageId, at: Moment) -> Announcement {
+        self.version += 1;
+        Announcement {
+            subject: self.id.to_string(),
+            version: self.version,
+            kind: kind.to_owned(),
+            occurred_at: at,
+            data: serde_json::json!({ "account": self.account, "channel": self.channel, "message_id": message_id }),
+        }
+    }
+
     /// Whether this address takes part, whichever way it was verified.
     pub fn has_participant(&self, identity: &Identity) -> bool {
         self.participants
@@ -105,5 +158,174 @@ impl Direction {
         [Self::Inbound, Self::Outbound, Self::Note]
             .into_iter()
             .find(|value| value.as_str() == text)
+    }
+}
+
+/// An agent's answer to `latest_inbound`, the contact's latest message: the
+/// message, its place in the outbox, what it does to the ticket, and the
+/// announcements.
+pub fn reply(
+    conversation: &Conversation,
+    ticket: Option<&Ticket>,
+    latest_inbound: Option<&StoredMessage>,
+    draft: Draft,
+    authored: &Authored<'_>,
+    now: Moment,
+    book: &sla::Book,
+) -> Result<Changes, Refusal> {
+    let Some(latest_inbound) = latest_inbound else {
+        return Err(Refusal::invalid(
+            "nobody has written in this conversation, so there is nobody to answer",
+        ));
+    };
+    let message_id = MessageId::authored(authored.author, authored.idempotency_key);
+    let subject = draft.subject.or_else(|| conversation.subject.clone());
+    let message = Message {
+        subject,
+        html: draft.html,
+        attachments: draft.attachments,
+        recipients: answer_to(&latest_inbound.message),
+        ..Message::of_ours(&conversation.account, draft.text)
+    };
+    let command = Command::Reply {
+        message_id: message_id.clone(),
+        automatic: false,
+    };
+    written(
+        conversation,
+        ticket,
+        Direction::Outbound,
+        message_id,
+        message,
+        &command,
+        authored,
+        now,
+        book,
+    )
+}
+
+/// A note among ourselves; the contact never sees it.
+pub fn note(
+    conversation: &Conversation,
+    ticket: Option<&Ticket>,
+    text: String,
+    authored: &Authored<'_>,
+    now: Moment,
+    book: &sla::Book,
+) -> Result<Changes, Refusal> {
+    let message_id = MessageId::authored(authored.author, authored.idempotency_key);
+    let message = Message::of_ours(&conversation.account, text);
+    let command = Command::Note {
+        message_id: message_id.clone(),
+    };
+    written(
+        conversation,
+        ticket,
+        Direction::Note,
+        message_id,
+        message,
+        &command,
+        authored,
+        now,
+        book,
+    )
+}
+
+/// To whom an answer goes: where the sender asked for it (RFC 5322 Reply-To),
+/// else to the sender.
+pub(crate) fn answer_to(message: &Message) -> Vec<Recipient> {
+    let asked: Vec<Recipient> = message
+        .recipients
+        .iter()
+        .filter(|recipient| recipient.role == "reply_to")
+        .map(|recipient| Recipient {
+            role: "to".to_owned(),
+            ..recipient.clone()
+        })
+        .collect();
+    if !asked.is_empty() {
+        return asked;
+    }
+    vec![Recipient {
+        role: "to".to_owned(),
+        address: message.sender.address.clone(),
+        name: message.sender.name.clone(),
+    }]
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where replies and notes meet")]
+fn written(
+    conversation: &Conversation,
+    ticket: Option<&Ticket>,
+    direction: Direction,
+    message_id: MessageId,
+    message: Message,
+    command: &Command,
+    authored: &Authored<'_>,
+    now: Moment,
+    book: &sla::Book,
+) -> Result<Changes, Refusal> {
+    let mut changes = match ticket {
+        Some(ticket) => Changes::of_command(ticket, command, &Actor::Person(authored.author.to_owned()), now, book)?,
+        None => Changes::default(),
+    };
+    let mut conversation = conversation.clone();
+    let expected_version = conversation.version;
+    let mut stored = StoredMessage {
+        id: message_id.clone(),
+        conversation_id: conversation.id.clone(),
+        account: conversation.account.clone(),
+        direction,
+        author: authored.author.to_owned(),
+        message,
+        occurred_at: now,
+        received_at: now,
+        provider_sequence: None,
+        sequence: None,
+        delivery: (direction == Direction::Outbound).then_some(DeliveryState::Queued),
+        delivery_error: None,
+        raw: None,
+        request_sha256: Some(authored.request_sha256.to_owned()),
+    };
+    changes.announcements.push(conversation.add(&mut stored));
+    if direction == Direction::Outbound {
+        changes.outbox.push(OutboxEntry {
+            message_id,
+            conversation_id: conversation.id.clone(),
+            account: conversation.account.clone(),
+            due_at: now,
+        });
+    }
+    changes.messages.push(stored);
+    changes.conversations.insert(
+        conversation.id.clone(),
+        Replacing {
+            expected_version,
+            row: conversation,
+        },
+    );
+    Ok(changes)
+}
+
+impl Message {
+    /// A message of ours, without more than its text.
+    pub(crate) fn of_ours(account: &str, text: String) -> Self {
+        Self {
+            sender: Party {
+                scheme: "account".to_owned(),
+                address: account.to_owned(),
+                name: None,
+                verified: true,
+            },
+            recipients: Vec::new(),
+            subject: None,
+            text,
+            html: None,
+            attachments: Vec::new(),
+            evidence: Evidence::default(),
+            automatic: None,
+            suppress_automatic_reply: false,
+            external_ids: Vec::new(),
+        }
     }
 }

@@ -201,6 +201,10 @@ pub enum Command {
     ClockDue {
         metric: Metric,
     },
+    /// Something needs a person's eyes.
+    NeedAttention {
+        reason: String,
+    },
     Link {
         relation: Relation,
         ticket_id: TicketId,

@@ -51,3 +51,55 @@ pub struct LeafTrace {
     pub saw: serde_json::Value,
     pub holds: bool,
 }
+
+impl Trace {
+    /// Cuts it to [`Trace::MAX_BYTES`], the least telling parts first.
+    pub fn limit(&mut self) {
+        for longest in [400, 100, 20] {
+            if self.size_bytes() <= Self::MAX_BYTES {
+                return;
+            }
+            cut_value(&mut self.facts, longest);
+            for rule in &mut self.rules {
+                rule.conditions
+                    .iter_mut()
+                    .for_each(|leaf| cut_value(&mut leaf.expected, longest));
+            }
+        }
+        // Rules that did not match say least; the last one is the one that did.
+        while self.size_bytes() > Self::MAX_BYTES && self.rules.len() > 1 {
+            self.rules.remove(0);
+        }
+        if self.size_bytes() > Self::MAX_BYTES {
+            self.threading.truncate(5);
+            self.rules.iter_mut().for_each(|rule| rule.conditions.truncate(5));
+        }
+        if self.size_bytes() > Self::MAX_BYTES {
+            self.facts = serde_json::Value::Null;
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        serde_json::to_vec(self).map_or(usize::MAX, |json| json.len())
+    }
+}
+
+fn cut_value(value: &mut serde_json::Value, longest: usize) {
+    match value {
+        serde_json::Value::String(text) => *text = cut(text, longest),
+        serde_json::Value::Array(items) => {
+            items.truncate(10);
+            items.iter_mut().for_each(|item| cut_value(item, longest));
+        }
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(|field| cut_value(field, longest)),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
+}
+
+/// The text, cut to `longest` characters and then marked with `…`.
+pub fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((index, _)) => format!("{}…", &text[..index]),
+        None => text.to_owned(),
+    }
+}

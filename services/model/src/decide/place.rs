@@ -1,0 +1,255 @@
+//! Which ticket a message belongs to: its conversation's, the contact's open
+//! one, a new one by the first rule that matches, or none.
+
+use serde_json::json;
+
+use crate::context::{Book, Context};
+use crate::conversation::Conversation;
+use crate::event::{Event, Message};
+use crate::id::{ContactId, MessageId, TicketId};
+use crate::outbound::Join;
+use crate::rule::{Actions, Facts, Rule, first_match};
+use crate::sla::PolicyReference;
+use crate::ticket::priority::Level;
+use crate::ticket::{Actor, Category, Command, Opening, Ticket, TicketEvent, handle, open};
+use crate::time::Moment;
+use crate::trace::RuleTrace;
+
+/// A known contact's message joins an open ticket that was active this recently.
+const JOIN_OPEN_WITHIN_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Where a message goes, and why.
+pub(super) struct Placement<'a> {
+    /// Before `events`; a new ticket is folded from them already.
+    pub ticket: Option<Ticket>,
+    pub events: Vec<TicketEvent>,
+    /// Whether the ticket is new.
+    pub is_opened: bool,
+    pub rule: Option<&'a Rule>,
+    pub tried: Vec<RuleTrace>,
+    pub facts: Facts,
+    /// In words, for the trace.
+    pub outcome: String,
+}
+
+/// Finds the ticket of a message in `conversation`.
+pub(super) fn place<'a>(
+    event: &Event,
+    message_id: &MessageId,
+    message: &Message,
+    contact_id: &ContactId,
+    conversation: &Conversation,
+    context: &'a Context,
+    now: Moment,
+) -> Placement<'a> {
+    let mut placement = Placement {
+        ticket: None,
+        events: Vec::new(),
+        is_opened: false,
+        rule: None,
+        tried: Vec::new(),
+        facts: facts(event, message, conversation, &context.book),
+        outcome: String::new(),
+    };
+    let command = |is_new_conversation| Command::Receive {
+        message_id: message_id.clone(),
+        conversation_id: conversation.id.clone(),
+        is_new_conversation,
+        at: event.received_at,
+        occurred_at: event.occurred_at,
+        automatic: message.automatic.is_some(),
+    };
+    let actor = Actor::Contact(contact_id.clone());
+    let current = conversation.ticket_id.as_ref().and_then(|id| context.tickets.get(id));
+    let mut follows: Option<&Ticket> = None;
+    if let Some(ticket) = current {
+        match handle(ticket, &command(false), &actor, now) {
+            Ok(events) => {
+                placement.join(ticket, events, "its conversation's");
+                return placement;
+            }
+            // Closed for good: work on it is new work.
+            Err(_) => follows = Some(ticket),
+        }
+    }
+    if message.automatic.is_some_and(|automatic| !automatic.may_open_ticket()) {
+        placement.outcome = "no ticket: an automatic reply or report opens none".to_owned();
+        return placement;
+    }
+    let (rule, tried) = first_match(&context.book.rules, &placement.facts);
+    placement.rule = rule;
+    placement.tried = tried;
+    let actions = rule.map_or_else(Actions::default, |rule| rule.then.clone());
+    // Without a rule a person's message is a case, a machine's is only recorded.
+    let default_kind = if message.automatic.is_none() { "case" } else { "none" };
+    let kind = actions.kind.as_deref().unwrap_or(default_kind);
+    if kind == "none" {
+        placement.outcome = "no ticket: recorded only".to_owned();
+        return placement;
+    }
+    let queue = queue_of(&actions, event, &context.book);
+    if follows.is_none()
+        && context
+            .book
+            .accounts
+            .get(&event.account)
+            .is_some_and(|plan| plan.join == Join::Open)
+        && let Some(ticket) = open_ticket_of(contact_id, &queue, event.received_at, context)
+        && let Ok(events) = handle(ticket, &command(true), &actor, now)
+    {
+        placement.join(ticket, events, "the contact's open one in this queue");
+        return placement;
+    }
+    let opening = Opening {
+        id: TicketId::opened_by(message_id),
+        number: context
+            .numbers
+            .get(kind)
+            .and_then(|numbers| numbers.front())
+            .cloned()
+            .unwrap_or_default(),
+        kind: kind.to_owned(),
+        subject: subject_of(message),
+        contact_id: contact_id.clone(),
+        conversation_id: conversation.id.clone(),
+        message_id: message_id.clone(),
+        policy: policy_of(&actions, &queue, &context.book),
+        queue,
+        impact: actions.impact.unwrap_or(Level::Low),
+        urgency: actions.urgency.unwrap_or(Level::Medium),
+        tags: actions.tags,
+        follows: follows.map(|ticket| ticket.id.clone()),
+        at: event.received_at,
+    };
+    let opener = rule.map_or(actor, |rule| Actor::Rule(rule.name.clone()));
+    placement.open(&opening, &opener, context, now);
+    placement
+}
+
+impl Placement<'_> {
+    fn join(&mut self, ticket: &Ticket, events: Vec<TicketEvent>, why: &str) {
+        self.outcome = format!("ticket {}: {why}", ticket.number);
+        self.ticket = Some(ticket.clone());
+        self.events = events;
+    }
+
+    fn open(&mut self, opening: &Opening, actor: &Actor, context: &Context, now: Moment) {
+        let events = match open(opening, actor, now) {
+            Ok(events) => events,
+            Err(refusal) => {
+                self.outcome = format!("no ticket: {refusal}");
+                return;
+            }
+        };
+        let Some(ticket) = Ticket::fold(&opening.id, &events, &context.book.sla) else {
+            self.outcome = "no ticket: its first event does not open it".to_owned();
+            return;
+        };
+        let why = match &self.rule {
+            Some(rule) => format!("opened by rule {}", rule.name),
+            None => "opened by default".to_owned(),
+        };
+        self.outcome = format!("ticket {}: {why}", ticket.number);
+        self.is_opened = true;
+        self.ticket = Some(ticket);
+        self.events = events;
+    }
+}
+
+/// The latest active one that still waits for somebody.
+fn open_ticket_of<'a>(contact: &ContactId, queue: &str, at: Moment, context: &'a Context) -> Option<&'a Ticket> {
+    let candidates = context.tickets.values().filter(|ticket| {
+        let is_open = matches!(
+            ticket.category,
+            Category::Open | Category::WaitingOnCustomer | Category::WaitingInternally
+        );
+        let is_recent = at.since_ms(ticket.updated_at) <= JOIN_OPEN_WITHIN_MS;
+        is_open && is_recent && ticket.contact_id == *contact && ticket.queue == queue
+    });
+    candidates.max_by_key(|ticket| (ticket.updated_at, ticket.id.clone()))
+}
+
+/// The rule's queue, else the account's, else the first one declared.
+fn queue_of(actions: &Actions, event: &Event, book: &Book) -> String {
+    let of_account = || book.accounts.get(&event.account).and_then(|plan| plan.queue.clone());
+    let first = || book.queues.first().map(|queue| queue.name.clone());
+    actions
+        .queue
+        .clone()
+        .or_else(of_account)
+        .or_else(first)
+        .unwrap_or_else(|| "default".to_owned())
+}
+
+/// The rule's policy, else the queue's, in the versions of today.
+fn policy_of(actions: &Actions, queue: &str, book: &Book) -> Option<PolicyReference> {
+    let of_queue = || book.queues.iter().find(|known| known.name == queue)?.policy.clone();
+    let name = actions.policy.clone().or_else(of_queue)?;
+    let version = *book.current_policies.get(&name)?;
+    let policy = book.sla.policies.get(&(name.clone(), version))?;
+    let calendar = policy.calendar.as_ref();
+    let calendar_version = calendar
+        .and_then(|calendar| book.current_calendars.get(calendar))
+        .copied();
+    Some(PolicyReference {
+        name,
+        version,
+        calendar_version: calendar_version.unwrap_or(0),
+    })
+}
+
+/// A ticket's subject: the message's, else the beginning of its text.
+fn subject_of(message: &Message) -> String {
+    let given = message
+        .subject
+        .as_deref()
+        .map(str::trim)
+        .filter(|subject| !subject.is_empty());
+    let from_text = || message.text.lines().map(str::trim).find(|line| !line.is_empty());
+    let subject = given.or_else(from_text).unwrap_or("(no subject)");
+    subject.chars().take(250).collect()
+}
+
+/// What the rules may ask for.
+fn facts(event: &Event, message: &Message, conversation: &Conversation, book: &Book) -> Facts {
+    let sender = &message.sender;
+    let domain = sender.domain();
+    let is_employee = sender.verified
+        && domain
+            .as_ref()
+            .is_some_and(|domain| book.employee_domains.contains(domain));
+    let is_reply = conversation.version > 1 || !message.evidence.quoted_ids.is_empty();
+    let names: Vec<&str> = message
+        .attachments
+        .iter()
+        .map(|attachment| attachment.name.as_str())
+        .collect();
+    let recipients: Vec<&str> = message
+        .recipients
+        .iter()
+        .map(|recipient| recipient.address.as_str())
+        .collect();
+    let pairs = [
+        ("account", json!(event.account)),
+        ("channel", json!(event.channel)),
+        ("sender.address", json!(sender.address)),
+        ("sender.domain", json!(domain)),
+        ("sender.scheme", json!(sender.scheme)),
+        ("sender.verified", json!(sender.verified)),
+        ("sender.employee", json!(is_employee)),
+        ("recipients", json!(recipients)),
+        ("subject", json!(message.subject)),
+        ("text", json!(message.text)),
+        (
+            "automatic",
+            json!(message.automatic.map(|automatic| automatic.as_str())),
+        ),
+        ("attachments", json!(message.attachments.len())),
+        ("attachment_names", json!(names)),
+        ("is_reply", json!(is_reply)),
+    ];
+    pairs
+        .into_iter()
+        .map(|(field, value)| (field.to_owned(), value))
+        .collect()
+}
