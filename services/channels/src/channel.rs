@@ -5,6 +5,8 @@
 //! that we fetch is fetched by `pull` and goes through the same `parse`. What a
 //! channel cannot do keeps its default.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::event::{Raw, RawContent};
@@ -28,6 +30,11 @@ pub trait Channel: Send + Sync {
     /// Bytes become events: pure, bounded in size, depth and time.
     fn parse(&self, input: &Input) -> Result<Parsed, Unparsed>;
 
+    /// Headers that signature and parser need, in lower case: only these are kept.
+    fn kept_headers(&self) -> &'static [&'static str] {
+        &["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"]
+    }
+
     /// Whether it has a source to be read under a lease: then `pull` is called.
     fn pulls(&self) -> bool {
         false
@@ -40,8 +47,14 @@ pub trait Channel: Send + Sync {
     }
 
     /// Hands one message to the provider. `files` are the bytes of
-    /// `outbound.attachments`, in their order. The caller bounds the time.
+    /// `outbound.attachments`, in their order. The caller bounds the time by
+    /// `send_deadline`.
     async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent;
+
+    /// After so long the outcome of a `send` counts as unknown.
+    fn send_deadline(&self) -> Duration {
+        Duration::from_secs(30)
+    }
 }
 
 /// Input as it arrived.
@@ -104,10 +117,7 @@ pub enum Sent {
     /// It will never work: says why.
     Refused { error: String },
     /// Not now; the provider may have said when.
-    Later {
-        after: Option<std::time::Duration>,
-        error: String,
-    },
+    Later { after: Option<Duration>, error: String },
     /// It may or may not have been taken.
     Unknown { error: String },
 }

@@ -11,6 +11,7 @@ pub mod inbox;
 pub mod pull;
 
 pub mod guard;
+pub mod html;
 pub mod signature;
 
 pub mod email;
