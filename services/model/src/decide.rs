@@ -7,6 +7,8 @@
 
 mod answer;
 mod place;
+#[cfg(test)]
+mod tests;
 
 use crate::contact::{Contact, Identity, normalise};
 use crate::context::{Changes, Context, ParkedInput, Replacing};

@@ -1,0 +1,536 @@
+//! Decisions, as tables: what is known, what comes in, what is to be written.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::decide;
+use crate::contact::Party;
+use crate::context::{AccountPlan, Book, Changes, Context, Queue};
+use crate::conversation::Direction;
+use crate::event::{Automatic, Body, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent, Recipient};
+use crate::evidence::Evidence;
+use crate::id::{MessageId, TicketId};
+use crate::outbound::Join;
+use crate::ticket::{Actor, Category, Change, Command, Resolution};
+use crate::time::Moment;
+use crate::trace::Trace;
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+
+/// What is known, with everything that was decided before.
+struct Desk {
+    context: Context,
+    now: Moment,
+}
+
+impl Desk {
+    fn new(rules: serde_json::Value) -> Self {
+        let plan = |name: &str, channel: &str, join| AccountPlan {
+            name: name.to_owned(),
+            channel: channel.to_owned(),
+            queue: Some(name.to_owned()),
+            join,
+        };
+        let plans = [
+            plan("support", "email", Join::Thread),
+            plan("sales", "email", Join::Thread),
+            plan("bot", "messenger", Join::Open),
+        ];
+        let book = Book {
+            rules_version: 3,
+            rules: crate::decide::tests::rules(rules),
+            queues: vec![Queue {
+                name: "support".to_owned(),
+                policy: None,
+            }],
+            accounts: plans.into_iter().map(|plan| (plan.name.clone(), plan)).collect(),
+            employee_domains: ["corp.example".to_owned()].into(),
+            ..Book::default()
+        };
+        let numbers = |prefix: &str| (1..100).map(|n| format!("{prefix}{n:07}")).collect::<VecDeque<_>>();
+        let context = Context {
+            book: Arc::new(book),
+            numbers: [
+                ("case".to_owned(), numbers("CS")),
+                ("incident".to_owned(), numbers("INC")),
+            ]
+            .into(),
+            ..Context::default()
+        };
+        Self {
+            context,
+            now: Moment::from_ms(1_767_225_600_000),
+        }
+    }
+
+    /// Decides about a message and takes the decision in.
+    fn receive(&mut self, event: &Event) -> Changes {
+        let changes = decide(event, &self.context, self.now);
+        assert_eq!(
+            changes,
+            decide(event, &self.context, self.now),
+            "the same input gives the same decision"
+        );
+        self.context.absorb(changes.clone());
+        changes
+    }
+
+    fn command(&mut self, ticket_id: &TicketId, command: Command) {
+        let ticket = &self.context.tickets[ticket_id];
+        let actor = Actor::Person("agnes".to_owned());
+        let changes = Changes::of_command(ticket, &command, &actor, self.now, &self.context.book.sla).unwrap();
+        self.context.absorb(changes);
+    }
+
+    /// As the store would answer: our own message, written in the conversation of `of`.
+    fn we_sent(&mut self, of: &Changes, id: &MessageId, external_id: &str) {
+        let conversation_id = of.messages[0].conversation_id.clone();
+        self.context.signed_messages.insert(id.clone(), conversation_id.clone());
+        self.context
+            .external_ids
+            .entry(external_id.to_owned())
+            .or_default()
+            .push(crate::context::MessageReference {
+                message_id: id.clone(),
+                conversation_id,
+                account: of.messages[0].account.clone(),
+                delivery: Some(DeliveryState::Sent),
+            });
+    }
+
+    fn event(&self, account: &str, external_id: &str, message: Message) -> Event {
+        let channel = self.context.book.accounts[account].channel.clone();
+        Event {
+            id: MessageId::received("*", &channel, external_id).to_string(),
+            account: account.to_owned(),
+            channel,
+            thread_key: external_id.to_owned(),
+            occurred_at: self.now,
+            received_at: self.now,
+            provider_sequence: None,
+            traceparent: None,
+            raw: Raw {
+                content: RawContent::Inline(b"raw".to_vec()),
+                ..Raw::default()
+            },
+            body: Body::MessageReceived(Box::new(message)),
+        }
+    }
+}
+
+fn rules(rules: serde_json::Value) -> Vec<crate::rule::Rule> {
+    serde_json::from_value(rules).unwrap()
+}
+
+fn from(address: &str, verified: bool) -> Message {
+    Message {
+        sender: Party {
+            scheme: "email".to_owned(),
+            address: address.to_owned(),
+            name: Some("Anyone".to_owned()),
+            verified,
+        },
+        recipients: vec![Recipient {
+            role: "to".to_owned(),
+            address: "support@desk.example".to_owned(),
+            name: None,
+        }],
+        subject: Some("Printer".to_owned()),
+        text: "It is on fire.".to_owned(),
+        html: None,
+        attachments: Vec::new(),
+        evidence: Evidence::default(),
+        automatic: None,
+        suppress_automatic_reply: false,
+        external_ids: Vec::new(),
+    }
+}
+
+fn ticket_of(changes: &Changes) -> Option<(&TicketId, &crate::ticket::Ticket)> {
+    changes
+        .tickets
+        .iter()
+        .next()
+        .map(|(id, replacing)| (id, &replacing.row))
+}
+
+#[test]
+fn a_first_message_makes_contact_conversation_ticket_and_trace() {
+    let mut desk = Desk::new(json!([]));
+    let changes = desk.receive(&desk.event("support", "1", from("anna@example.com", true)));
+    assert_eq!(changes.contacts.len(), 1);
+    assert_eq!(changes.conversations.len(), 1);
+    assert_eq!(changes.messages[0].sequence, Some(1));
+    let (_, ticket) = ticket_of(&changes).unwrap();
+    assert_eq!(
+        (ticket.number.as_str(), ticket.kind.as_str(), ticket.subject.as_str()),
+        ("CS0000001", "case", "Printer")
+    );
+    assert_eq!(changes.traces[0].rules_version, 3);
+    let next = desk.receive(&desk.event("support", "2", from("ben@example.com", true)));
+    assert_eq!(ticket_of(&next).unwrap().1.number, "CS0000002");
+}
+
+#[test]
+fn a_repeat_changes_nothing_and_another_account_is_listed() {
+    let mut desk = Desk::new(json!([]));
+    let event = desk.event("support", "1", from("anna@example.com", true));
+    desk.receive(&event);
+    assert!(desk.receive(&event).is_empty());
+    let elsewhere = Event {
+        account: "sales".to_owned(),
+        ..event.clone()
+    };
+    let changes = desk.receive(&elsewhere);
+    assert_eq!(changes.also_arrived_at.len(), 1);
+    assert_eq!(
+        Changes {
+            also_arrived_at: changes.also_arrived_at.clone(),
+            ..Changes::default()
+        },
+        changes
+    );
+    assert!(desk.receive(&elsewhere).is_empty());
+}
+
+#[test]
+fn only_evidence_joins_a_conversation() {
+    #[derive(Debug, PartialEq)]
+    enum Goes {
+        Joins,
+        Suggested,
+        Alone,
+    }
+    fn check(sender: Message, evidence: impl Fn(&Changes, &MessageId) -> Evidence, expected: Goes) {
+        let mut desk = Desk::new(json!([]));
+        let mut question = from("anna@example.com", true);
+        question.external_ids = vec!["<q@example.com>".to_owned()];
+        question.recipients.push(Recipient {
+            role: "cc".to_owned(),
+            address: "Carol@example.com".to_owned(),
+            name: None,
+        });
+        let asked = desk.receive(&desk.event("support", "1", question));
+        let ours = MessageId::authored("agnes", "k1");
+        desk.we_sent(&asked, &ours, "<ours@desk.example>");
+        let answer = Message {
+            evidence: evidence(&asked, &ours),
+            ..sender.clone()
+        };
+        let changes = desk.receive(&desk.event("support", "2", answer));
+        let conversation = &changes.conversations.values().next().unwrap().row;
+        let is_first = conversation.id == asked.messages[0].conversation_id;
+        let goes = match (is_first, &conversation.suggested) {
+            (true, _) => Goes::Joins,
+            (false, Some(id)) if *id == asked.messages[0].conversation_id => Goes::Suggested,
+            (false, _) => Goes::Alone,
+        };
+        assert_eq!(goes, expected, "{sender:?}");
+    }
+    let signed = |_: &Changes, ours: &MessageId| Evidence {
+        signed_messages: vec![ours.clone()],
+        ..Evidence::default()
+    };
+    let address = |asked: &Changes, _: &MessageId| Evidence {
+        signed_conversations: vec![asked.messages[0].conversation_id.clone()],
+        ..Evidence::default()
+    };
+    let quoted = |id: &'static str| {
+        move |_: &Changes, _: &MessageId| Evidence {
+            quoted_ids: vec![id.to_owned()],
+            ..Evidence::default()
+        }
+    };
+    check(from("anna@example.com", true), signed, Goes::Joins);
+    check(from("ANNA@example.com", false), signed, Goes::Joins);
+    check(from("carol@example.com", false), signed, Goes::Joins);
+    check(from("stranger@example.net", true), signed, Goes::Suggested);
+    check(from("anna@example.com", false), address, Goes::Joins);
+    check(from("stranger@example.net", false), address, Goes::Suggested);
+    check(
+        from("anna@example.com", true),
+        quoted("<ours@desk.example>"),
+        Goes::Joins,
+    );
+    check(from("anna@example.com", true), quoted("<q@example.com>"), Goes::Joins);
+    check(
+        from("anna@example.com", false),
+        quoted("<q@example.com>"),
+        Goes::Suggested,
+    );
+    check(
+        from("stranger@example.net", true),
+        quoted("<q@example.com>"),
+        Goes::Suggested,
+    );
+    check(
+        from("anna@example.com", true),
+        quoted("<unknown@example.com>"),
+        Goes::Alone,
+    );
+    check(from("anna@example.com", true), |_, _| Evidence::default(), Goes::Alone);
+}
+
+#[test]
+fn an_unverified_address_is_a_contact_of_its_own() {
+    let mut desk = Desk::new(json!([]));
+    let verified = desk.receive(&desk.event("support", "1", from("anna@example.com", true)));
+    let claimed = desk.receive(&desk.event("support", "2", from("anna@example.com", false)));
+    assert_ne!(verified.messages[0].author, claimed.messages[0].author);
+    let again = desk.receive(&desk.event("support", "3", from("Anna@Example.com", true)));
+    assert_eq!(again.messages[0].author, verified.messages[0].author);
+}
+
+#[test]
+fn automatic_mail_is_recorded_and_never_answered() {
+    let rule = json!([{ "name": "all", "then": { "kind": "case", "automatic_reply": "We have {{ticket.number}}." } }]);
+    let rows = [
+        (None, false, true, true),
+        (None, true, true, false),
+        (Some(Automatic::Generated), false, true, false),
+        (Some(Automatic::List), false, true, false),
+        (Some(Automatic::Reply), false, false, false),
+        (Some(Automatic::Bounce), false, false, false),
+        (Some(Automatic::Own), false, false, false),
+    ];
+    for (automatic, suppress_automatic_reply, opens, answers) in rows {
+        let mut desk = Desk::new(rule.clone());
+        let message = Message {
+            automatic,
+            suppress_automatic_reply,
+            ..from("anna@example.com", true)
+        };
+        let changes = desk.receive(&desk.event("support", "1", message));
+        let inbound = changes
+            .messages
+            .iter()
+            .filter(|stored| stored.direction == Direction::Inbound)
+            .count();
+        assert_eq!(inbound, 1, "{automatic:?} is recorded");
+        assert_eq!(!changes.tickets.is_empty(), opens, "{automatic:?} opens a ticket");
+        assert_eq!(changes.outbox.len(), usize::from(answers), "{automatic:?} is answered");
+        if answers {
+            assert_eq!(changes.messages[1].message.text, "We have CS0000001.");
+            assert_eq!(changes.messages[1].message.automatic, Some(Automatic::Reply));
+        }
+    }
+    let mut desk = Desk::new(json!([]));
+    let message = Message {
+        automatic: Some(Automatic::Generated),
+        ..from("monitor@example.com", true)
+    };
+    let changes = desk.receive(&desk.event("support", "1", message));
+    assert!(
+        changes.tickets.is_empty(),
+        "without a rule a machine's message is only recorded"
+    );
+}
+
+#[test]
+fn automatic_replies_have_a_budget() {
+    let mut desk = Desk::new(json!([{ "name": "all", "then": { "automatic_reply": "Thank you." } }]));
+    let mut replies = 0;
+    for n in 0..9 {
+        let changes = desk.receive(&desk.event("support", &n.to_string(), from("anna@example.com", true)));
+        replies += changes.outbox.len();
+        if n == 5 {
+            assert!(
+                changes.traces[0].outcome.contains("no automatic reply"),
+                "{}",
+                changes.traces[0].outcome
+            );
+        }
+    }
+    assert_eq!(replies, 5);
+}
+
+#[test]
+fn rules_decide_kind_queue_and_priority() {
+    let mut desk = Desk::new(json!([{
+        "name": "employees",
+        "when": { "all": [
+            { "field": "sender.employee", "operator": "is", "value": true },
+            { "field": "subject", "operator": "contains", "value": "printer" }
+        ] },
+        "then": { "kind": "incident", "queue": "it", "impact": "medium", "urgency": "high" }
+    }]));
+    let changes = desk.receive(&desk.event("support", "1", from("emma@corp.example", true)));
+    let (_, ticket) = ticket_of(&changes).unwrap();
+    assert_eq!(
+        (ticket.number.as_str(), ticket.queue.as_str(), ticket.priority.number()),
+        ("INC0000001", "it", 2)
+    );
+    let trace = &changes.traces[0].rules[0];
+    assert!(
+        trace.matched && trace.conditions.iter().all(|leaf| leaf.holds),
+        "{trace:?}"
+    );
+    // The address alone, unverified, is no employee's.
+    let changes = desk.receive(&desk.event("support", "2", from("emma@corp.example", false)));
+    assert_eq!(ticket_of(&changes).unwrap().1.kind, "case");
+    assert!(!changes.traces[0].rules[0].matched);
+}
+
+#[test]
+fn an_account_may_join_the_open_ticket() {
+    let mut desk = Desk::new(json!([]));
+    let first = desk.receive(&desk.event("bot", "1", from("anna", true)));
+    let (ticket_id, _) = ticket_of(&first).unwrap();
+    desk.now = desk.now.plus_ms(6 * DAY_MS);
+    let second = desk.receive(&desk.event("bot", "2", from("anna", true)));
+    assert_eq!(ticket_of(&second).unwrap().0, ticket_id);
+    desk.now = desk.now.plus_ms(8 * DAY_MS);
+    let third = desk.receive(&desk.event("bot", "3", from("anna", true)));
+    assert_ne!(ticket_of(&third).unwrap().0, ticket_id);
+    // An account that joins by thread opens another.
+    let mail = desk.receive(&desk.event("support", "4", from("anna", true)));
+    assert_ne!(ticket_of(&mail).unwrap().0, ticket_of(&third).unwrap().0);
+}
+
+#[test]
+fn a_message_reopens_flags_or_follows() {
+    let threaded = |text: &str| Message {
+        evidence: Evidence {
+            thread: Some("t".to_owned()),
+            ..Evidence::default()
+        },
+        text: text.to_owned(),
+        ..from("anna", true)
+    };
+    let solved = Resolution {
+        code: "solved".to_owned(),
+        notes: None,
+    };
+    let mut desk = Desk::new(json!([]));
+    let first = desk.receive(&desk.event("bot", "1", threaded("broken")));
+    let ticket_id = ticket_of(&first).unwrap().0.clone();
+    let early = desk.event("bot", "2", threaded("still broken"));
+    desk.now = desk.now.plus_ms(MINUTE_MS);
+    desk.command(&ticket_id, Command::Resolve { resolution: solved });
+
+    desk.now = desk.now.plus_ms(MINUTE_MS);
+    let late = desk.receive(&early);
+    let (_, ticket) = ticket_of(&late).unwrap();
+    assert_eq!(ticket.category, Category::Resolved);
+    assert!(ticket.needs_attention.is_some());
+
+    let reopened = desk.receive(&desk.event("bot", "3", threaded("broken again")));
+    assert_eq!(ticket_of(&reopened).unwrap().1.category, Category::Open);
+
+    let resolution = Some(Resolution {
+        code: "solved".to_owned(),
+        notes: None,
+    });
+    desk.command(&ticket_id, Command::Close { resolution });
+    desk.now = desk.now.plus_ms(MINUTE_MS);
+    let followed = desk.receive(&desk.event("bot", "4", threaded("and again")));
+    let (follower, _) = ticket_of(&followed).unwrap();
+    assert_ne!(*follower, ticket_id);
+    let links = followed
+        .ticket_events
+        .iter()
+        .filter(|(_, event)| matches!(&event.change, Change::Linked { ticket_id: linked, .. } if *linked == ticket_id));
+    assert_eq!(links.count(), 1);
+    assert_eq!(
+        followed.conversations.values().next().unwrap().row.ticket_id.as_ref(),
+        Some(follower)
+    );
+}
+
+#[test]
+fn a_batch_replaces_what_it_read_first() {
+    let mut desk = Desk::new(json!([]));
+    for n in 0..3 {
+        let message = Message {
+            evidence: Evidence {
+                thread: Some("t".to_owned()),
+                ..Evidence::default()
+            },
+            ..from("anna", true)
+        };
+        desk.receive(&desk.event("bot", &n.to_string(), message));
+    }
+    let changes = desk.context.changes;
+    assert_eq!(
+        (
+            changes.conversations.len(),
+            changes.tickets.len(),
+            changes.contacts.len()
+        ),
+        (1, 1, 1)
+    );
+    let conversation = changes.conversations.values().next().unwrap();
+    assert_eq!(
+        (
+            conversation.expected_version,
+            conversation.row.version,
+            conversation.row.last_sequence
+        ),
+        (0, 3, 3)
+    );
+    let ticket = changes.tickets.values().next().unwrap();
+    assert_eq!(ticket.expected_version, 0);
+    for subject in [conversation.row.id.to_string(), ticket.row.id.to_string()] {
+        let told = changes
+            .announcements
+            .iter()
+            .filter(|announcement| announcement.subject == subject);
+        let versions: Vec<i64> = told.map(|announcement| announcement.version).collect();
+        assert_eq!(versions, (1..=versions.len() as i64).collect::<Vec<_>>(), "gapless");
+    }
+    assert_eq!(ticket.row.version as usize, changes.ticket_events.len());
+}
+
+#[test]
+fn delivery_states_never_go_back() {
+    let mut desk = Desk::new(json!([]));
+    let asked = desk.receive(&desk.event("support", "1", from("anna@example.com", true)));
+    let ours = MessageId::authored("agnes", "k1");
+    desk.we_sent(&asked, &ours, "<ours@desk.example>");
+    let rows = [
+        ("support", DeliveryState::Delivered, 1),
+        ("support", DeliveryState::Sent, 0),
+        ("support", DeliveryState::Delivered, 0),
+        ("sales", DeliveryState::Read, 0),
+        ("support", DeliveryState::Read, 1),
+        ("support", DeliveryState::Failed, 0),
+    ];
+    for (account, state, moves) in rows {
+        let report = DeliveryReport {
+            external_id: "<ours@desk.example>".to_owned(),
+            state,
+            error: None,
+        };
+        let event = Event {
+            body: Body::DeliveryReported(report),
+            ..desk.event(account, "r", from("x", true))
+        };
+        let changes = desk.receive(&event);
+        assert_eq!(changes.deliveries.len(), moves, "{account} {state:?}");
+    }
+}
+
+#[test]
+fn a_trace_is_bounded() {
+    let mut desk = Desk::new(json!([{
+        "name": "long",
+        "when": { "field": "text", "operator": "contains", "value": "x".repeat(3000) },
+        "then": {}
+    }]));
+    let mut message = from("anna@example.com", true);
+    message.text = "ä€ ".repeat(100_000);
+    message.subject = Some("s".repeat(10_000));
+    message.recipients = (0..1000)
+        .map(|n| Recipient {
+            role: "to".to_owned(),
+            address: format!("r{n}@example.com"),
+            name: None,
+        })
+        .collect();
+    let changes = desk.receive(&desk.event("support", "1", message));
+    let size = serde_json::to_vec(&changes.traces[0]).unwrap().len();
+    assert!(size <= Trace::MAX_BYTES, "{size}");
+}
