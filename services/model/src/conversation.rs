@@ -185,7 +185,7 @@ pub fn reply(
         html: draft.html,
         attachments: draft.attachments,
         recipients: answer_to(&latest_inbound.message),
-        ..Message::of_ours(&conversation.account, draft.text)
+        ..Message::of_ours(&conversation.account, &message_id, draft.text)
     };
     let command = Command::Reply {
         message_id: message_id.clone(),
@@ -214,7 +214,7 @@ pub fn note(
     book: &sla::Book,
 ) -> Result<Changes, Refusal> {
     let message_id = MessageId::authored(authored.author, authored.idempotency_key);
-    let message = Message::of_ours(&conversation.account, text);
+    let message = Message::of_ours(&conversation.account, &message_id, text);
     let command = Command::Note {
         message_id: message_id.clone(),
     };
@@ -308,8 +308,10 @@ fn written(
 }
 
 impl Message {
-    /// A message of ours, without more than its text.
-    pub(crate) fn of_ours(account: &str, text: String) -> Self {
+    /// A message of ours, without more than its text. Its own id is its first
+    /// external id: a channel that recognises it in a report or a quoted id of
+    /// ours can say so before the provider's id is known.
+    pub(crate) fn of_ours(account: &str, message_id: &MessageId, text: String) -> Self {
         Self {
             sender: Party {
                 scheme: "account".to_owned(),
@@ -325,7 +327,7 @@ impl Message {
             evidence: Evidence::default(),
             automatic: None,
             suppress_automatic_reply: false,
-            external_ids: Vec::new(),
+            external_ids: vec![message_id.to_string()],
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn answer(
             subject: message.subject.clone(),
             recipients: answer_to(message),
             automatic: Some(Automatic::Reply),
-            ..Message::of_ours(&event.account, text)
+            ..Message::of_ours(&event.account, &reply_id, text)
         },
         occurred_at: now,
         received_at: now,
