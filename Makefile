@@ -1,0 +1,37 @@
+# `make help` lists what there is. Everything listens on loopback only.
+.DEFAULT_GOAL := help
+.PHONY: help deps run demo stack test check bench clean-dev
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## installs what tests and stack need: Kafka, PostgreSQL, Dovecot, Postfix, buf
+	@deploy/dev/deps.sh
+
+run: ## builds and starts Tributary in one process, nothing else needed (data/ keeps its data)
+	@cargo build --quiet --workspace --bin tributary
+	@exec target/debug/tributary all --config deploy/dev/tributary.toml
+
+demo: ## sends a message as a customer would, to the Tributary of `make run`, and prints its ticket
+	@target/debug/tributary send --config deploy/dev/tributary.toml --account demo \
+		--from 'Ada Lovelace <ada@example.com>' --subject 'The printer is on fire' --text 'Smoke on the third floor. Please help!'
+
+stack: deps ## starts Kafka, PostgreSQL, mail servers and the roles apart; Ctrl-C stops all of it
+	@deploy/dev/stack.sh
+
+test: ## every test: units, contract suites, the stories light and heavy
+	@deploy/dev/test.sh
+
+check: deps ## fmt, clippy, doc, buf lint, layers
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+	.dev/buf/node_modules/.bin/buf lint
+	cargo test --quiet --workspace --test layers
+
+bench: deps ## measures speed and memory in a release build; results also in bench/results.json
+	cargo build --release --quiet --workspace --bins
+	target/release/bench
+
+clean-dev: ## forgets the data of `make run` and what `make deps` fetched
+	rm -rf data .dev
