@@ -1,0 +1,14 @@
+//! The harness. Suggested reading order:
+
+pub mod world;
+
+pub mod customer;
+pub mod desk;
+pub mod kafka;
+pub mod mail;
+pub mod ops;
+
+pub mod process;
+pub mod servers;
+pub mod settings;
+pub mod wait;

@@ -1,0 +1,211 @@
+//! Kafka, PostgreSQL, Dovecot and Postfix, started by the scripts of
+//! `deploy/dev` on free ports when first asked for, and stopped by a guard
+//! process even if this one is killed.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
+
+/// The repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// As many free ports of the loopback, all different.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let listeners: Vec<TcpListener> = (0..N)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+/// All servers of one run, in one folder.
+pub struct Servers {
+    pub dir: PathBuf,
+    boxes: String,
+    /// Stops everything below `dir` when its standard input closes.
+    guard: Child,
+    mail: OnceCell<Mail>,
+    kafka: OnceCell<Kafka>,
+    postgres: OnceCell<Postgres>,
+}
+
+/// Dovecot and Postfix.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    pub imap_port: u16,
+    pub smtp_port: u16,
+    /// `<domain>/<name>/{new,cur}`.
+    pub folder: PathBuf,
+}
+
+/// One broker.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    dir: PathBuf,
+    pub port: u16,
+    controller_port: u16,
+}
+
+/// One server with the database `tributary`.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    dir: PathBuf,
+    pub port: u16,
+}
+
+impl Servers {
+    /// A folder and its guard; `boxes` is the text of a mailbox list, see
+    /// `deploy/dev/boxes`.
+    pub fn new(boxes: String) -> Result<Self> {
+        let dir = std::env::temp_dir().join(format!("tributary-tests-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        // PostgreSQL and Dovecot are other users.
+        set_mode(&dir, 0o755)?;
+        let guard = Command::new(repository().join("deploy/dev/guard.sh"))
+            .arg(&dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("cannot start deploy/dev/guard.sh")?;
+        Ok(Self {
+            dir,
+            boxes,
+            guard,
+            mail: OnceCell::new(),
+            kafka: OnceCell::new(),
+            postgres: OnceCell::new(),
+        })
+    }
+
+    /// The mail servers, started when first asked for.
+    pub async fn mail(&self) -> Result<&Mail> {
+        self.mail.get_or_try_init(|| self.start_mail()).await
+    }
+
+    /// The broker, started when first asked for.
+    pub async fn kafka(&self) -> Result<&Kafka> {
+        self.kafka
+            .get_or_try_init(async || {
+                let [port, controller_port] = free_ports()?;
+                let kafka = Kafka {
+                    dir: self.dir.join("kafka"),
+                    port,
+                    controller_port,
+                };
+                kafka.start().await?;
+                Ok(kafka)
+            })
+            .await
+    }
+
+    /// The database, started when first asked for.
+    pub async fn postgres(&self) -> Result<&Postgres> {
+        self.postgres
+            .get_or_try_init(async || {
+                let [port] = free_ports()?;
+                let postgres = Postgres {
+                    dir: self.dir.join("postgres"),
+                    port,
+                };
+                postgres.start().await?;
+                Ok(postgres)
+            })
+            .await
+    }
+
+    /// Stops all of it and removes the folder.
+    pub async fn stop(mut self) -> Result<()> {
+        drop(self.guard.stdin.take());
+        self.guard.wait().await?;
+        Ok(())
+    }
+
+    async fn start_mail(&self) -> Result<Mail> {
+        let [imap_port, lmtp_port, smtp_port] = free_ports()?;
+        let boxes = self.dir.join("boxes");
+        std::fs::write(&boxes, &self.boxes)?;
+        let [dovecot, postfix] = [self.dir.join("dovecot"), self.dir.join("postfix")];
+        let [imap, lmtp, smtp] = [imap_port, lmtp_port, smtp_port].map(|port| port.to_string());
+        script(
+            "dovecot.sh",
+            "start",
+            &dovecot,
+            &[&imap, &lmtp, &boxes.to_string_lossy()],
+        )
+        .await?;
+        script(
+            "postfix.sh",
+            "start",
+            &postfix,
+            &[&smtp, &lmtp, &boxes.to_string_lossy()],
+        )
+        .await?;
+        Ok(Mail {
+            imap_port,
+            smtp_port,
+            folder: dovecot.join("mail"),
+        })
+    }
+}
+
+impl Kafka {
+    pub async fn start(&self) -> Result<()> {
+        let [port, controller] = [self.port, self.controller_port].map(|port| port.to_string());
+        script("kafka.sh", "start", &self.dir, &[&port, &controller]).await
+    }
+
+    pub async fn stop(&self) -> Result<()> {
+        script("kafka.sh", "stop", &self.dir, &[]).await
+    }
+}
+
+impl Postgres {
+    pub async fn start(&self) -> Result<()> {
+        script("postgres.sh", "start", &self.dir, &[&self.port.to_string()]).await
+    }
+
+    pub async fn stop(&self) -> Result<()> {
+        script("postgres.sh", "stop", &self.dir, &[]).await
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://tributary@127.0.0.1:{}/tributary", self.port)
+    }
+}
+
+async fn script(name: &str, verb: &str, dir: &Path, arguments: &[&str]) -> Result<()> {
+    let started = Instant::now();
+    let output = Command::new(repository().join("deploy/dev").join(name))
+        .arg(verb)
+        .arg(dir)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .with_context(|| format!("cannot run {name}"))?;
+    ensure!(
+        output.status.success(),
+        "{name} {verb}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    eprintln!("      {name} {verb}: {:.1} s", started.elapsed().as_secs_f32());
+    Ok(())
+}
+
+/// Changes a file's mode.
+pub fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(())
+}

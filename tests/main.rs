@@ -1,0 +1,2 @@
+//! The stories.
+fn main() {}
