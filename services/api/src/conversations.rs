@@ -1,0 +1,128 @@
+//! `/v1/conversations`: what was said, in order.
+
+use axum::Json;
+use axum::extract::State;
+use model::conversation::Conversation;
+use model::id::{ContactId, ConversationId, MessageId, TicketId};
+use model::time::Moment;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::Desk;
+use crate::error::{Error, Problems};
+use crate::extract::{Path, Query};
+use crate::messages::MessageView;
+use crate::page::{self, Page, Paging};
+
+/// What was said between a contact and the desk on one account.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Conversation)]
+pub struct ConversationView {
+    #[schema(value_type = String)]
+    id: ConversationId,
+    account: String,
+    channel: String,
+    #[schema(value_type = String)]
+    contact_id: ContactId,
+    subject: Option<String>,
+    /// The ticket that new messages go to.
+    #[schema(value_type = Option<String>)]
+    ticket_id: Option<TicketId>,
+    /// That ticket's number.
+    ticket_number: Option<String>,
+    /// Who wrote or was written to in it.
+    participants: Vec<ParticipantView>,
+    /// The conversation that the first message claimed to answer, without proof.
+    #[schema(value_type = Option<String>)]
+    suggested: Option<ConversationId>,
+    /// Changes when history is erased: a client that resumes starts anew.
+    epoch: i64,
+    /// The number of the latest message that the contact can see.
+    last_sequence: i64,
+    #[schema(value_type = String, format = DateTime)]
+    last_message_at: Moment,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Moment,
+    version: i64,
+}
+
+/// Somebody who takes part.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Participant)]
+struct ParticipantView {
+    #[schema(example = "email")]
+    scheme: String,
+    address: String,
+    /// Somebody whom we trust vouches for the address.
+    verified: bool,
+}
+
+/// One conversation.
+#[utoipa::path(get, path = "/v1/conversations/{id}", operation_id = "show_conversation", tag = "conversations",
+    params(("id" = String, Path, description = "`cnv_…`")),
+    responses((status = 200, description = "The conversation", body = ConversationView), Problems))]
+pub async fn show(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Json<ConversationView>, Error> {
+    let conversation = load(&desk, &parse(&id)?).await?;
+    let ticket = match &conversation.ticket_id {
+        Some(ticket_id) => desk.store.ticket_by_id(ticket_id).await?,
+        None => None,
+    };
+    Ok(Json(ConversationView::of(
+        conversation,
+        ticket.map(|ticket| ticket.number),
+    )))
+}
+
+/// A conversation's messages and notes in their order.
+#[utoipa::path(get, path = "/v1/conversations/{id}/messages", tag = "conversations",
+    params(("id" = String, Path, description = "`cnv_…`"), Paging),
+    responses((status = 200, description = "A page of messages", body = Page<MessageView>), Problems))]
+pub async fn list_messages(
+    State(desk): State<Desk>,
+    Path(id): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<MessageView>>, Error> {
+    let limit = page::limit(paging.limit)?;
+    let after = page::position(paging.after.as_deref(), MessageId::parse)?;
+    let conversation = load(&desk, &parse(&id)?).await?;
+    let messages = desk.store.messages(&conversation.id, after.as_ref(), limit + 1).await?;
+    let page = page::page(messages, limit, |message| message.id.as_str().to_owned());
+    Ok(Json(page.map(Into::into)))
+}
+
+/// The id, if it has the form of one.
+pub fn parse(id: &str) -> Result<ConversationId, Error> {
+    ConversationId::parse(id).ok_or_else(|| Error::not_found("conversation"))
+}
+
+/// The conversation of that id.
+pub async fn load(desk: &Desk, id: &ConversationId) -> Result<Conversation, Error> {
+    let conversation = desk.store.conversation(id).await?;
+    conversation.ok_or_else(|| Error::not_found("conversation"))
+}
+
+impl ConversationView {
+    fn of(conversation: Conversation, ticket_number: Option<String>) -> Self {
+        let participants = conversation.participants.into_iter().map(|identity| ParticipantView {
+            scheme: identity.scheme,
+            address: identity.address,
+            verified: identity.verified,
+        });
+        Self {
+            id: conversation.id,
+            account: conversation.account,
+            channel: conversation.channel,
+            contact_id: conversation.contact_id,
+            subject: conversation.subject,
+            ticket_id: conversation.ticket_id,
+            ticket_number,
+            participants: participants.collect(),
+            suggested: conversation.suggested,
+            epoch: conversation.epoch,
+            last_sequence: conversation.last_sequence,
+            last_message_at: conversation.last_message_at,
+            created_at: conversation.created_at,
+            version: conversation.version,
+        }
+    }
+}
