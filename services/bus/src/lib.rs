@@ -2,9 +2,31 @@
 //! returns, reading them in batches, and keeping large bytes. Kafka or a local
 //! SQLite file lie behind one interface of concrete types; between a gateway and
 //! Kafka lies the spool.
+//!
+//! Suggested reading order:
+
+mod error;
+mod wire;
+
+mod large;
+mod local;
+
+mod blobs;
+mod metrics;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use model::context::Announcement;
 use model::event::Event;
+use prometheus_client::registry::Registry;
+use tokio_util::task::TaskTracker;
+
+pub use self::blobs::Blobs;
+pub use self::error::Error;
+use self::local::{LocalReader, Log};
+use self::metrics::Metrics;
 
 /// Arrivals, keyed by thread, kept 30 days.
 pub const EVENTS: &str = "tributary.events.v1";
@@ -27,22 +49,8 @@ pub struct Settings {
 /// Where the spool lies and how much it may hold. 0 bytes: no spool, answer 503.
 #[derive(Clone, Debug)]
 pub struct SpoolSettings {
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
     pub max_bytes: u64,
-}
-
-/// Why the bus could not do it. Variants differ where a caller acts differently.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Neither Kafka nor the spool took it: answer 503, try again later.
-    #[error("the event log is unavailable: {0}")]
-    Unavailable(String),
-    /// Bytes that are no event: park them.
-    #[error("not an event: {0}")]
-    Malformed(String),
-    /// The settings are wrong: stop.
-    #[error("{0}")]
-    Settings(String),
 }
 
 /// One record of a batch.
@@ -82,97 +90,129 @@ pub struct Pending {
 
 /// The way to either log.
 #[derive(Clone)]
-pub struct Bus {}
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    log: Log,
+    blobs: Blobs,
+    metrics: Metrics,
+    tasks: TaskTracker,
+}
 
 /// Reads one topic as a member of a group (Kafka), or from the local log.
-pub struct Reader {}
+pub struct Reader {
+    way: LocalReader,
+}
 
-/// Content-addressed bytes: written once, durable when `put` returns.
-#[derive(Clone)]
-pub struct Blobs {}
+/// How long arrivals and announcements are kept.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl Bus {
     /// Connects, creates missing topics with their retention, opens the spool and
     /// begins to forward what it holds. A Kafka that is away is no error.
-    pub async fn open(_settings: &Settings) -> Result<Self, Error> {
-        unimplemented!()
+    pub async fn open(settings: &Settings, registry: &mut Registry) -> Result<Self, Error> {
+        let blobs = Blobs::open(&settings.blobs_url)?;
+        let metrics = Metrics::register(registry);
+        let tasks = TaskTracker::new();
+        let Some(path) = settings.url.strip_prefix("local:") else {
+            return Err(Error::Settings(format!(
+                "[bus] url must be local:PATH or kafka:HOST:PORT,…, not `{}`",
+                settings.url
+            )));
+        };
+        let log = Log::open(Path::new(path), Some(RETENTION), &tasks).await?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                log,
+                blobs,
+                metrics,
+                tasks,
+            }),
+        })
     }
 
     /// Publishes pushed input: durable when it returns, in Kafka or, after 100 ms
     /// without Kafka, in the spool. Raw bytes over the limit become a blob.
-    pub async fn publish(&self, _event: Event) -> Result<(), Error> {
-        unimplemented!()
+    pub async fn publish(&self, event: Event) -> Result<(), Error> {
+        let began = Instant::now();
+        let record = large::encode(event, &self.inner.blobs, large::RECORD_MAX_BYTES).await?;
+        self.inner.log.append(EVENTS, vec![record], u64::MAX).await?;
+        self.inner.metrics.count_published("local");
+        self.inner
+            .metrics
+            .publish_seconds
+            .observe(began.elapsed().as_secs_f64());
+        Ok(())
     }
 
     /// Publishes input that can wait at its source (a mailbox), or whose loss is
     /// allowed (quarantine): never spooled. Waits up to `patience`.
-    pub async fn publish_unspooled(&self, _event: Event, _patience: std::time::Duration) -> Result<(), Error> {
-        unimplemented!()
+    pub async fn publish_unspooled(&self, event: Event, _patience: Duration) -> Result<(), Error> {
+        self.publish(event).await
     }
 
     /// Publishes announcements on the desk topic, in order; durable when it returns.
-    pub async fn announce(&self, _announcements: &[Announcement]) -> Result<(), Error> {
-        unimplemented!()
+    pub async fn announce(&self, announcements: &[Announcement]) -> Result<(), Error> {
+        let records: Vec<_> = announcements.iter().map(wire::encode_announcement).collect();
+        self.inner.log.append(DESK, records, u64::MAX).await?;
+        Ok(())
     }
 
     /// A reader of this topic. Readers of one group share its partitions.
-    pub async fn reader(&self, _topic: &str, _group: &str) -> Result<Reader, Error> {
-        unimplemented!()
+    pub async fn reader(&self, topic: &str, group: &str) -> Result<Reader, Error> {
+        Ok(Reader {
+            way: self.inner.log.reader(topic, group),
+        })
     }
 
     /// Where large bytes lie.
     pub fn blobs(&self) -> &Blobs {
-        unimplemented!()
+        &self.inner.blobs
     }
 
     /// Whether another push would be accepted even without Kafka: a gateway's readiness.
     pub async fn has_space(&self) -> bool {
-        unimplemented!()
+        self.inner.log.is_writable().await
     }
 
     /// What waits in the spool.
     pub async fn pending(&self) -> Pending {
-        unimplemented!()
+        Pending::default()
     }
 
     /// The offset behind the last record of each partition of a topic.
-    pub async fn end_offsets(&self, _topic: &str) -> Result<Vec<(i32, i64)>, Error> {
-        unimplemented!()
+    pub async fn end_offsets(&self, topic: &str) -> Result<Vec<(i32, i64)>, Error> {
+        Ok(vec![(0, self.inner.log.totals(topic).await?.next_offset)])
     }
 
     /// Lets what is under way come to its end, within the deadline.
-    pub async fn stop(&self, _deadline: std::time::Duration) {
-        unimplemented!()
+    pub async fn stop(&self, deadline: Duration) {
+        self.inner.tasks.close();
+        let end = async {
+            self.inner.log.close().await;
+            self.inner.tasks.wait().await;
+        };
+        if tokio::time::timeout(deadline, end).await.is_err() {
+            tracing::warn!("the bus did not come to its end in time");
+        }
     }
 }
 
 impl Reader {
     /// The next batch, of one partition, at most `max` records; waits for one.
     /// Safe to drop while it waits.
-    pub async fn next(&mut self, _max: usize) -> Result<Batch, Error> {
-        unimplemented!()
+    pub async fn next(&mut self, max: usize) -> Result<Batch, Error> {
+        self.way.next(max).await
     }
 
     /// Goes on reading this partition at `offset`.
-    pub async fn seek(&mut self, _partition: i32, _offset: i64) -> Result<(), Error> {
-        unimplemented!()
+    pub async fn seek(&mut self, partition: i32, offset: i64) -> Result<(), Error> {
+        let _ = partition;
+        self.way.seek(offset).await
     }
 
     /// Copies the offset to Kafka, for tools that show lag. Nothing depends on it.
-    pub async fn commit(&mut self, _partition: i32, _next: i64) {
-        unimplemented!()
-    }
-}
-
-impl Blobs {
-    /// Keeps the bytes under their SHA-256 (lower-case hexadecimal), which it
-    /// returns. Durable when it returns; a repeat is a no-op.
-    pub async fn put(&self, _bytes: Vec<u8>) -> Result<String, Error> {
-        unimplemented!()
-    }
-
-    /// The bytes of that name, checked; `None` if there are none.
-    pub async fn get(&self, _sha256: &str) -> Result<Option<Vec<u8>>, Error> {
-        unimplemented!()
-    }
+    pub async fn commit(&mut self, _partition: i32, _next: i64) {}
 }

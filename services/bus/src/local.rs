@@ -1,0 +1,359 @@
+//! A log in one SQLite file: the bus of a single process, and the spool between
+//! a gateway and Kafka.
+//!
+//! One writer task commits whatever waits as one group, and answers when it is
+//! on the disk (`local/writer.rs`). Other processes may append to the same file:
+//! offsets are given inside the transaction.
+
+mod writer;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Row};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::writer::{Job, Writer};
+use crate::wire::{self, Encoded};
+use crate::{Batch, Error, Record};
+
+/// A log file, open.
+#[derive(Clone)]
+pub(crate) struct Log {
+    jobs: mpsc::Sender<Job>,
+    readers: SqlitePool,
+    /// Changes with every append of this process.
+    appended: watch::Receiver<u64>,
+    is_writable: Arc<AtomicBool>,
+    /// Who of a group reads: the log has one partition, so one at a time.
+    turns: Arc<Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>>,
+    stop: CancellationToken,
+}
+
+/// A record as it lies in the file.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub offset: i64,
+    pub record: Encoded,
+}
+
+/// How much a topic holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Totals {
+    pub next_offset: i64,
+    pub events: i64,
+    pub bytes: i64,
+}
+
+/// Reads a topic of the log. The readers of a group take turns: the next begins
+/// when the one before is gone.
+pub(crate) struct LocalReader {
+    log: Log,
+    topic: String,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    held: Option<OwnedMutexGuard<()>>,
+    position: Option<i64>,
+    appended: watch::Receiver<u64>,
+}
+
+/// What one read brings at most, besides its number of records.
+const READ_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How soon a reader sees what another process appended.
+const POLL_PERIOD: Duration = Duration::from_millis(250);
+/// How long a writer waits for a writer of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Log {
+    /// Opens the file, and makes it if there is none. With a `retention`, older
+    /// records are removed now and then.
+    pub async fn open(path: &Path, retention: Option<Duration>, tasks: &TaskTracker) -> Result<Self, Error> {
+        let doing = format!("opening the log {}", path.display());
+        if let Some(folder) = path.parent() {
+            make_folder(folder).map_err(|error| Error::settings(&doing, &error))?;
+        }
+        let options = options(path).create_if_missing(true);
+        let mut connection = options
+            .connect()
+            .await
+            .map_err(|error| Error::settings(&doing, &error))?;
+        sqlx::raw_sql(SCHEMA)
+            .execute(&mut connection)
+            .await
+            .map_err(|error| Error::settings(&doing, &error))?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(4)
+            .min_connections(0)
+            .connect_lazy_with(options.clone());
+        let (jobs, waiting) = mpsc::channel(1024);
+        let (changed, appended) = watch::channel(0);
+        let is_writable = Arc::new(AtomicBool::new(true));
+        let writer = Writer::new(options, connection, retention, changed, is_writable.clone());
+        let stop = CancellationToken::new();
+        tasks.spawn(writer.run(waiting, stop.clone()));
+        Ok(Self {
+            jobs,
+            readers,
+            appended,
+            is_writable,
+            turns: Arc::default(),
+            stop,
+        })
+    }
+
+    /// Appends the records, all or none; they are on the disk when it returns.
+    /// Refuses them if the topic would then hold more than `max_bytes`.
+    pub async fn append(&self, topic: &str, records: Vec<Encoded>, max_bytes: u64) -> Result<Totals, Error> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Append {
+            topic: topic.to_owned(),
+            records,
+            max_bytes: i64::try_from(max_bytes).unwrap_or(i64::MAX),
+            reply,
+        };
+        self.ask(job, answer).await
+    }
+
+    /// Removes the records in these ranges of offsets (first, last).
+    pub async fn remove(&self, topic: &str, ranges: Vec<(i64, i64)>) -> Result<Totals, Error> {
+        let (reply, answer) = oneshot::channel();
+        let topic = topic.to_owned();
+        self.ask(Job::Remove { topic, ranges, reply }, answer).await
+    }
+
+    /// Whether it can be written. After a failure a small write finds out anew.
+    pub async fn is_writable(&self) -> bool {
+        if self.is_writable.load(Ordering::Relaxed) {
+            return true;
+        }
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::Probe { reply }, answer).await.is_ok()
+    }
+
+    /// Up to `max` records from this offset on, in order.
+    pub async fn read(&self, topic: &str, from: i64, max: usize) -> Result<Vec<Entry>, Error> {
+        let mut rows = sqlx::query(
+            "SELECT \"offset\", key, headers, value FROM events WHERE topic = $1 AND \"offset\" >= $2 \
+             ORDER BY \"offset\" LIMIT $3",
+        )
+        .bind(topic)
+        .bind(from)
+        .bind(i64::try_from(max).unwrap_or(i64::MAX))
+        .fetch(&self.readers);
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        while let Some(row) = rows.try_next().await.map_err(|error| reading(&error))? {
+            let entry = entry(&row).map_err(|error| reading(&error))?;
+            bytes += entry.record.size_bytes();
+            entries.push(entry);
+            if bytes >= READ_MAX_BYTES {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// How much the topic holds.
+    pub async fn totals(&self, topic: &str) -> Result<Totals, Error> {
+        let row = sqlx::query("SELECT next_offset, events, bytes FROM topics WHERE topic = $1")
+            .bind(topic)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| reading(&error))?;
+        match row {
+            Some(row) => totals(&row).map_err(|error| reading(&error)),
+            None => Ok(Totals::default()),
+        }
+    }
+
+    /// When the oldest record of the topic was appended, in milliseconds.
+    pub async fn oldest_ms(&self, topic: &str) -> Result<Option<i64>, Error> {
+        sqlx::query_scalar("SELECT appended_at FROM events WHERE topic = $1 ORDER BY \"offset\" LIMIT 1")
+            .bind(topic)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| reading(&error))
+    }
+
+    /// Changes with every append of this process.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.appended.clone()
+    }
+
+    /// A reader of this topic.
+    pub fn reader(&self, topic: &str, group: &str) -> LocalReader {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turns.entry((topic.to_owned(), group.to_owned())).or_default().clone();
+        LocalReader {
+            log: self.clone(),
+            topic: topic.to_owned(),
+            turn,
+            held: None,
+            position: None,
+            appended: self.appended(),
+        }
+    }
+
+    /// Takes nothing more; what was asked is still done.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.readers.close().await;
+    }
+
+    async fn ask<T>(&self, job: Job, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+        let stopped = || Error::Unavailable("the log is closed".to_owned());
+        self.jobs.send(job).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+/// Opens an existing file for a look from outside; nothing is made.
+pub(crate) async fn open_existing(path: &Path) -> Result<SqlitePool, Error> {
+    SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_with(options(path).create_if_missing(false))
+        .await
+        .map_err(|error| Error::settings(&format!("opening {}", path.display()), &error))
+}
+
+impl LocalReader {
+    /// The next batch. Safe to drop while it waits.
+    pub async fn next(&mut self, max: usize) -> Result<Batch, Error> {
+        if self.held.is_none() {
+            self.held = Some(self.turn.clone().lock_owned().await);
+        }
+        loop {
+            self.appended.borrow_and_update();
+            let entries = self
+                .log
+                .read(&self.topic, self.position.unwrap_or(0), max.max(1))
+                .await?;
+            if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+                let from = self.position.unwrap_or(first.offset);
+                let to = last.offset + 1;
+                self.position = Some(to);
+                return Ok(self.batch(from, to, entries));
+            }
+            tokio::select! {
+                changed = self.appended.changed() => {
+                    changed.map_err(|_| Error::Unavailable("the log is closed".to_owned()))?;
+                }
+                () = tokio::time::sleep(POLL_PERIOD) => {}
+            }
+        }
+    }
+
+    /// Goes on reading at `offset`, which cannot lie behind the log's end.
+    pub async fn seek(&mut self, offset: i64) -> Result<(), Error> {
+        let end = self.log.totals(&self.topic).await?.next_offset;
+        if offset > end {
+            return Err(beyond_end(&self.topic, 0, offset, end));
+        }
+        self.position = Some(offset);
+        Ok(())
+    }
+
+    fn batch(&self, from: i64, to: i64, entries: Vec<Entry>) -> Batch {
+        let record = |entry: Entry| Record {
+            offset: entry.offset,
+            event: wire::decode(&entry.record.value),
+        };
+        Batch {
+            topic: self.topic.clone(),
+            partition: 0,
+            from,
+            to,
+            records: entries.into_iter().map(record).collect(),
+        }
+    }
+}
+
+/// A store that has seen more than the log ever held belongs to another log:
+/// going on would skip what comes until the log has grown that long.
+pub(crate) fn beyond_end(topic: &str, partition: i32, offset: i64, end: i64) -> Error {
+    Error::Settings(format!(
+        "partition {partition} of {topic} ends at offset {end}, and the store has read up to {offset}: \
+         they do not belong together"
+    ))
+}
+
+/// Makes a folder that is still there after a crash.
+pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    make_folder(above)?;
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    std::fs::File::open(above)?.sync_all()
+}
+
+/// `topics` counts what lies in `events`: `bytes` is the sum of `size_bytes`.
+const SCHEMA: &str = r#"
+CREATE TABLE IF NOT EXISTS topics (
+    topic TEXT PRIMARY KEY,
+    next_offset BIGINT NOT NULL,
+    events BIGINT NOT NULL,
+    bytes BIGINT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS events (
+    topic TEXT NOT NULL,
+    "partition" BIGINT NOT NULL,
+    "offset" BIGINT NOT NULL,
+    appended_at BIGINT NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    key TEXT NOT NULL,
+    headers TEXT NOT NULL,
+    value BLOB NOT NULL,
+    UNIQUE (topic, "offset")
+);
+"#;
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging()
+}
+
+fn entry(row: &SqliteRow) -> Result<Entry, sqlx::Error> {
+    let headers: &str = row.try_get(2)?;
+    let headers = serde_json::from_str(headers).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(Entry {
+        offset: row.try_get(0)?,
+        record: Encoded {
+            key: row.try_get(1)?,
+            headers,
+            value: row.try_get(3)?,
+        },
+    })
+}
+
+fn totals(row: &SqliteRow) -> Result<Totals, sqlx::Error> {
+    Ok(Totals {
+        next_offset: row.try_get(0)?,
+        events: row.try_get(1)?,
+        bytes: row.try_get(2)?,
+    })
+}
+
+fn reading(error: &sqlx::Error) -> Error {
+    Error::unavailable("reading the log", error)
+}
