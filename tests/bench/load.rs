@@ -1,0 +1,152 @@
+//! A load of signed webhooks over kept-alive connections, one request at a time
+//! on each.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// What a load came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub requests_per_second: f64,
+    pub p99_ms: f64,
+}
+
+/// Whom to load, and how webhooks are signed.
+#[derive(Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub account: String,
+    key: hmac::Key,
+    next_id: Arc<AtomicU64>,
+    /// In every subject and thread, so that runs do not mix.
+    pub run: String,
+}
+
+impl Target {
+    /// `secret` is a Standard Webhooks secret (`whsec_…`).
+    pub fn new(address: SocketAddr, account: &str, secret: &str) -> Result<Self> {
+        let secret = STANDARD
+            .decode(secret.trim_start_matches("whsec_"))
+            .context("secret is not base64")?;
+        let run = format!("{}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos());
+        Ok(Self {
+            address,
+            account: account.to_owned(),
+            key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            next_id: Arc::new(AtomicU64::new(0)),
+            run,
+        })
+    }
+
+    /// A whole HTTP request with a body of `size` bytes and an id of its own.
+    /// Every sender writes `per_sender` messages in one thread.
+    pub fn request(&self, size: usize, per_sender: u64) -> Result<Vec<u8>> {
+        let n = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = format!("bench-{}-{n}", self.run);
+        let sender = n / per_sender.max(1);
+        let mut body = format!(
+            r#"{{"from":{{"address":"c{sender}@example.com","name":"Customer {sender}"}},"thread":"t-{}-{sender}","subject":"{} {n}","text":""#,
+            self.run, self.run
+        );
+        let filling = size.saturating_sub(body.len() + 2);
+        body.extend(std::iter::repeat_n("lorem ipsum ", filling / 12));
+        body.extend(std::iter::repeat_n('x', filling % 12));
+        body.push_str("\"}");
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let tag = hmac::sign(&self.key, format!("{id}.{timestamp}.{body}").as_bytes());
+        let signature = STANDARD.encode(tag.as_ref());
+        let head = format!(
+            "POST /in/{} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\nwebhook-id: {id}\r\n\
+             webhook-timestamp: {timestamp}\r\nwebhook-signature: v1,{signature}\r\ncontent-length: {}\r\n\r\n",
+            self.account,
+            body.len()
+        );
+        Ok([head.into_bytes(), body.into_bytes()].concat())
+    }
+}
+
+/// Keeps `connections` busy for `time`.
+pub async fn saturate(target: &Target, connections: usize, time: Duration, size: usize) -> Result<Outcome> {
+    let until = Instant::now() + time;
+    let mut clients = JoinSet::new();
+    for _ in 0..connections {
+        let target = target.clone();
+        clients.spawn(async move {
+            let mut connection = Connection::open(target.address).await?;
+            let mut latencies_us = Vec::new();
+            while Instant::now() < until {
+                let request = target.request(size, 10)?;
+                let began = Instant::now();
+                connection.exchange(&request).await?;
+                latencies_us.push(began.elapsed().as_micros() as u64);
+            }
+            anyhow::Ok(latencies_us)
+        });
+    }
+    let mut latencies_us = Vec::new();
+    while let Some(client) = clients.join_next().await {
+        latencies_us.extend(client??);
+    }
+    ensure!(!latencies_us.is_empty(), "no request came through");
+    latencies_us.sort_unstable();
+    let p99_ms = latencies_us[(latencies_us.len() - 1) * 99 / 100] as f64 / 1000.0;
+    Ok(Outcome {
+        requests_per_second: latencies_us.len() as f64 / time.as_secs_f64(),
+        p99_ms,
+    })
+}
+
+/// One kept-alive connection.
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    pub async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("cannot connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(4096),
+        })
+    }
+
+    /// Sends one request and reads its answer, which must be a 2xx.
+    pub async fn exchange(&mut self, request: &[u8]) -> Result<()> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        loop {
+            let count = self.stream.read_buf(&mut self.buffer).await?;
+            ensure!(count > 0, "connection closed in mid-answer");
+            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+                continue;
+            };
+            let head = std::str::from_utf8(&self.buffer[..end])?;
+            if !head.starts_with("HTTP/1.1 2") {
+                bail!("answered {}", head.lines().next().unwrap_or_default());
+            }
+            let length: usize = head
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+                .map_or(Ok(0), |(_, value)| value.trim().parse())?;
+            if self.buffer.len() >= end + 4 + length {
+                return Ok(());
+            }
+        }
+    }
+}
