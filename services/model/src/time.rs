@@ -13,8 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Moment(i64);
 
 impl Moment {
-    /// Earliest and latest moments that RFC 3339 can show; others are clamped.
-    const RANGE_MS: (i64, i64) = (-62_135_596_800_000, 253_402_300_799_999);
+    /// The year 1, and 9999-12-30T21:59:59.999Z, the latest that jiff takes: all
+    /// between them can be shown in RFC 3339; others are clamped.
+    const RANGE_MS: (i64, i64) = (-62_135_596_800_000, 253_402_207_199_999);
 
     /// From milliseconds since the epoch, as the store and the wire keep them.
     pub fn from_ms(ms: i64) -> Self {
@@ -79,5 +80,62 @@ impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Moment::parse(&text).ok_or_else(|| serde::de::Error::custom("not an RFC 3339 moment"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_milliseconds_in_utc() {
+        let check = |ms: i64, text: &str| {
+            let moment = Moment::from_ms(ms);
+            assert_eq!(moment.to_string(), text);
+            assert_eq!(Moment::parse(text), Some(moment));
+            assert_eq!(serde_json::to_value(moment).unwrap(), text);
+            assert_eq!(serde_json::from_value::<Moment>(text.into()).unwrap(), moment);
+        };
+        check(0, "1970-01-01T00:00:00.000Z");
+        check(-1, "1969-12-31T23:59:59.999Z");
+        check(1_795_508_679_042, "2026-11-24T08:24:39.042Z");
+        check(i64::MIN, "0001-01-01T00:00:00.000Z");
+        check(i64::MAX, "9999-12-30T21:59:59.999Z");
+    }
+
+    #[test]
+    fn takes_any_offset_and_nothing_vague() {
+        let check = |text: &str, expected: Option<i64>| {
+            assert_eq!(Moment::parse(text).map(Moment::as_ms), expected, "{text}");
+        };
+        check("1970-01-01T01:00:00+01:00", Some(0));
+        check("1969-12-31T19:00:00-05:00", Some(0));
+        check("1970-01-01T00:00:00.0019Z", Some(1));
+        check("1970-01-01T00:00:00z", Some(0));
+        check("1970-01-01 00:00:00Z", Some(0));
+        check("1970-01-01T00:00:00", None);
+        check("1970-01-01", None);
+        check("yesterday", None);
+        check("", None);
+        check("99999-01-01T00:00:00Z", None);
+    }
+
+    #[test]
+    fn arithmetic_never_overflows() {
+        let (first, last) = (Moment::from_ms(i64::MIN), Moment::from_ms(i64::MAX));
+        assert_eq!(last.plus_ms(i64::MAX), last);
+        assert_eq!(first.plus_ms(i64::MIN), first);
+        assert_eq!(last.since_ms(first), -first.since_ms(last));
+        assert_eq!(Moment::from_ms(5).since_ms(Moment::from_ms(7)), -2);
+        assert_eq!(Moment::from(last.to_jiff()), last);
+        assert_eq!(Moment::from(first.to_jiff()), first);
+    }
+
+    #[test]
+    fn comes_from_the_system_time() {
+        let epoch = std::time::UNIX_EPOCH;
+        let second = std::time::Duration::from_secs(1);
+        assert_eq!(Moment::from(epoch + second), Moment::from_ms(1_000));
+        assert_eq!(Moment::from(epoch - second), Moment::from_ms(-1_000));
     }
 }
