@@ -1,27 +1,35 @@
 //! SLA clocks: a pure function of the ticket's events, the policy's version and
 //! the calendar's version.
+//!
+//! This file has what is promised; `sla/count.rs` counts.
 
-use std::collections::BTreeMap;
+mod count;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::calendar::Calendar;
+use crate::calendar::BusinessTime;
+use crate::ticket::Category;
+use crate::ticket::priority::Priority;
 use crate::time::Moment;
 
 /// What is promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Until the first answer of a person.
+    /// Until the first answer of a person, from the opening on.
     FirstResponse,
-    /// Until the answer to the oldest unanswered message.
+    /// Until a person answers the oldest unanswered message, once the first
+    /// response is over (given, or made needless by a resolution).
     NextResponse,
-    /// Until the ticket is resolved.
+    /// Until the ticket is resolved, from the opening on, without the time in the
+    /// categories of [`Policy::pause_resolution_on`] and the time it was resolved.
     Resolution,
 }
 
-/// A policy: what is promised to whom, by which calendar. (Fields are the sla module's.)
+/// A policy: what is promised to whom, by which calendar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -29,6 +37,35 @@ pub struct Policy {
     /// Name of a calendar; without one, around the clock.
     #[serde(default)]
     pub calendar: Option<String>,
+    #[serde(default)]
+    pub first_response: Option<Target>,
+    #[serde(default)]
+    pub next_response: Option<Target>,
+    #[serde(default)]
+    pub resolution: Option<Target>,
+    /// In these categories the resolution clock stands still.
+    #[serde(default = "default_pause")]
+    pub pause_resolution_on: Vec<Category>,
+    /// The part of a target after which people are warned.
+    #[serde(default = "default_warn_percent")]
+    pub warn_percent: u8,
+}
+
+/// How long something may take, by priority. Settings give one length for all
+/// (`"4h"`) or a table (`{ "1" = "15m", "2" = "1h", default = "8h" }`); a priority
+/// that the table leaves out has no target.
+///
+/// Lengths are of business time: with a calendar of eight hours a day, `8h` is a
+/// working day. A `d` is 24 hours of business time too, not a working day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "DeclaredTarget", into = "DeclaredTarget")]
+pub struct Target([Option<i64>; 5]);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum DeclaredTarget {
+    All(String),
+    ByPriority(BTreeMap<String, String>),
 }
 
 /// The policy of a ticket, frozen at the versions of its opening, so that a
@@ -45,20 +82,31 @@ pub struct PolicyReference {
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     pub policies: BTreeMap<(String, i64), Arc<Policy>>,
-    pub calendars: BTreeMap<(String, i64), Arc<Calendar>>,
+    /// By name and version, as [`crate::calendar::Calendar::compile`] made them.
+    pub calendars: BTreeMap<(String, i64), Arc<BusinessTime>>,
 }
 
-/// One promise to one ticket, counting.
+/// One promise to one ticket, counting. There is one clock a metric: a new run of
+/// the next response replaces the run before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
     pub metric: Metric,
     pub state: ClockState,
+    /// What was promised, in business time. `None`: nothing at the ticket's present
+    /// priority; the clock counts silently, in case the priority changes.
+    pub target_ms: Option<i64>,
     /// From when it counts.
     pub started_at: Moment,
+    /// Since when it is in its state: running, paused, met or cancelled.
+    pub since: Moment,
+    /// Business time that had passed by `since`.
+    pub elapsed_ms: i64,
     /// When it will have been missed; `None` while it is paused or after its end.
     pub due_at: Option<Moment>,
     /// The next moment at which the router must act: its warning, then its breach.
     pub next_at: Option<Moment>,
+    pub warned_at: Option<Moment>,
+    /// When it was missed; it may run on, and be met late.
     pub breached_at: Option<Moment>,
 }
 
@@ -70,4 +118,168 @@ pub enum ClockState {
     Paused,
     Met,
     Cancelled,
+}
+
+/// Ten years: no promise is longer.
+const MAX_TARGET_MS: i64 = BusinessTime::HORIZON_MS;
+
+impl Policy {
+    /// Says all that contradicts itself in it, given the names of the calendars.
+    pub fn validate(&self, calendars: &BTreeSet<String>) -> Result<(), Vec<String>> {
+        let mut errors = Vec::new();
+        if let Some(calendar) = &self.calendar
+            && !calendars.contains(calendar)
+        {
+            let known: Vec<_> = calendars.iter().map(String::as_str).collect();
+            errors.push(format!("unknown calendar `{calendar}`; known: {}", known.join(", ")));
+        }
+        for category in &self.pause_resolution_on {
+            let may_pause = matches!(category, Category::WaitingOnCustomer | Category::WaitingInternally);
+            if !may_pause {
+                errors.push(format!(
+                    "pause_resolution_on: {category:?} cannot pause a clock, it runs or ends there; \
+                     possible: waiting_on_customer, waiting_internally"
+                ));
+            }
+        }
+        if !(1..=99).contains(&self.warn_percent) {
+            errors.push(format!("warn_percent is {}; possible: 1 to 99", self.warn_percent));
+        }
+        self.validate_targets(&mut errors);
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let name = &self.name;
+        Err(errors
+            .into_iter()
+            .map(|error| format!("policy `{name}`: {error}"))
+            .collect())
+    }
+
+    fn validate_targets(&self, errors: &mut Vec<String>) {
+        let targets = [
+            ("first_response", self.first_response),
+            ("next_response", self.next_response),
+            ("resolution", self.resolution),
+        ];
+        for (name, target) in targets {
+            if target.is_some_and(|target| target.0.contains(&Some(0))) {
+                errors.push(format!("{name} is 0: it would be missed at once"));
+            }
+        }
+        let (Some(first), Some(resolution)) = (self.first_response, self.resolution) else {
+            return;
+        };
+        for (priority, (first, resolution)) in (1..).zip(first.0.into_iter().zip(resolution.0)) {
+            if let (Some(first), Some(resolution)) = (first, resolution)
+                && first > resolution
+            {
+                errors.push(format!(
+                    "at priority {priority} first_response ({}) is longer than resolution ({})",
+                    format_length(first),
+                    format_length(resolution)
+                ));
+            }
+        }
+    }
+
+    /// What is promised for the metric at any priority; `None`: it has no clock.
+    pub fn target(&self, metric: Metric) -> Option<Target> {
+        match metric {
+            Metric::FirstResponse => self.first_response,
+            Metric::NextResponse => self.next_response,
+            Metric::Resolution => self.resolution,
+        }
+    }
+}
+
+impl Target {
+    /// Milliseconds of business time; `None` if nothing is promised at this priority.
+    pub fn at_ms(self, priority: Priority) -> Option<i64> {
+        let index = usize::from(priority.number()).checked_sub(1)?;
+        self.0.get(index).copied().flatten()
+    }
+}
+
+impl TryFrom<DeclaredTarget> for Target {
+    type Error = String;
+
+    fn try_from(declared: DeclaredTarget) -> Result<Self, String> {
+        let table = match declared {
+            DeclaredTarget::All(text) => return Ok(Self([Some(parse_length(&text)?); 5])),
+            DeclaredTarget::ByPriority(table) => table,
+        };
+        if table.is_empty() {
+            return Err("a table of targets needs a priority (1 to 5) or default".to_owned());
+        }
+        let default = table.get("default").map(|text| parse_length(text)).transpose()?;
+        let mut targets = [default; 5];
+        for (key, text) in table.iter().filter(|(key, _)| *key != "default") {
+            let index = ["1", "2", "3", "4", "5"].iter().position(|known| known == key);
+            let index = index.ok_or_else(|| format!("unknown priority `{key}`; known: 1 to 5, default"))?;
+            targets[index] = Some(parse_length(text)?);
+        }
+        Ok(Self(targets))
+    }
+}
+
+impl From<Target> for DeclaredTarget {
+    fn from(target: Target) -> Self {
+        match target.0 {
+            [Some(first), rest @ ..] if rest == [Some(first); 4] => Self::All(format_length(first)),
+            lengths => Self::ByPriority(
+                (1..)
+                    .zip(lengths)
+                    .filter_map(|(priority, length)| Some((priority.to_string(), format_length(length?))))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+const UNITS: [(char, i64); 4] = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1_000)];
+
+/// `1h30m` as milliseconds.
+fn parse_length(text: &str) -> Result<i64, String> {
+    let malformed = || format!("`{text}` is no length like 30m, 4h, 1h30m or 3d");
+    let mut rest = text.trim();
+    let mut total: i64 = 0;
+    let mut units = UNITS.iter();
+    if rest.is_empty() {
+        return Err(malformed());
+    }
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let count: i64 = rest[..digits].parse().map_err(|_| malformed())?;
+        let unit = rest[digits..].chars().next().ok_or_else(malformed)?;
+        let (_, unit_ms) = units.find(|(known, _)| *known == unit).ok_or_else(malformed)?;
+        total = total.saturating_add(count.saturating_mul(*unit_ms));
+        rest = &rest[digits + unit.len_utf8()..];
+    }
+    if total > MAX_TARGET_MS {
+        return Err(format!("`{text}` is longer than ten years"));
+    }
+    Ok(total)
+}
+
+fn format_length(mut ms: i64) -> String {
+    if ms == 0 {
+        return "0s".to_owned();
+    }
+    let mut text = String::new();
+    for (unit, unit_ms) in UNITS {
+        if ms >= unit_ms {
+            text.push_str(&format!("{}{unit}", ms / unit_ms));
+            ms %= unit_ms;
+        }
+    }
+    text
+}
+
+fn default_pause() -> Vec<Category> {
+    vec![Category::WaitingOnCustomer]
+}
+
+fn default_warn_percent() -> u8 {
+    75
 }

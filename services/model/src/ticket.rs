@@ -1,8 +1,11 @@
 //! A ticket is the fold of its append-only events.
 //!
-//! Rules, agents and clocks all go through [`handle`]: a command and the present
-//! state give events or a refusal; [`Ticket::apply`] folds them. Nothing changes
-//! a ticket by another way.
+//! Rules, agents and clocks all go through [`handle()`]: a command and the present
+//! state give events or a refusal (`ticket/handle.rs`); [`Ticket::apply`] folds them
+//! (`ticket/fold.rs`). Nothing changes a ticket by another way.
+
+mod fold;
+mod handle;
 
 pub mod case;
 pub mod incident;
@@ -12,12 +15,13 @@ pub mod priority;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Refusal;
 use crate::id::{ContactId, ConversationId, MessageId, TicketId};
 use crate::sla::{Clock, Metric, PolicyReference};
 use crate::ticket::link::Relation;
 use crate::ticket::priority::{Level, Priority};
 use crate::time::Moment;
+
+pub use handle::{handle, open};
 
 /// A piece of work, folded from its events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,11 +44,16 @@ pub struct Ticket {
     pub priority: Priority,
     pub assignee: Option<String>,
     pub tags: Vec<String>,
-    /// Something needs a person's eyes though no state says so, and what.
+    /// Something needs a person's eyes though no state says so, and what. A person's
+    /// reply or note clears it.
     pub needs_attention: Option<String>,
+    /// When a person of the desk answered for the first time.
+    #[serde(default)]
+    pub first_reply_at: Option<Moment>,
     pub resolution: Option<Resolution>,
     /// When it was last resolved; `None` while it is open.
     pub resolved_at: Option<Moment>,
+    /// When it was closed or cancelled.
     pub closed_at: Option<Moment>,
     pub policy: Option<PolicyReference>,
     pub clocks: Vec<Clock>,
@@ -123,9 +132,12 @@ pub enum Change {
         conversation_id: ConversationId,
     },
     /// `late`: it happened before the resolution, so it reopens nothing (C5).
+    /// `automatic`: no person wrote it, so it reopens nothing and starts no clock.
     CustomerMessageReceived {
         message_id: MessageId,
         late: bool,
+        #[serde(default)]
+        automatic: bool,
     },
     /// `automatic`: a rule's answer; it satisfies no clock.
     Replied {
@@ -187,16 +199,24 @@ pub enum Command {
     Assign {
         assignee: Option<String>,
     },
+    Prioritise {
+        impact: Level,
+        urgency: Level,
+    },
     Hold {
         waiting_on: WaitingOn,
     },
     Resolve {
         resolution: Resolution,
     },
+    /// Back to work, after a resolution or when the waiting is over.
     Reopen,
+    /// Over for good: the resolution may have been given before.
     Close {
         resolution: Option<Resolution>,
     },
+    /// It was no work at all; its clocks count for nothing.
+    Cancel,
     /// A clock's next moment has come: its warning or its breach.
     ClockDue {
         metric: Metric,
@@ -224,7 +244,7 @@ pub enum WaitingOn {
 pub struct Opening {
     pub id: TicketId,
     pub number: String,
-    /// Name of a kind of [`kind::KINDS`].
+    /// Name of one of [`kind::KINDS`].
     pub kind: String,
     pub subject: String,
     pub contact_id: ContactId,
@@ -239,27 +259,4 @@ pub struct Opening {
     pub follows: Option<TicketId>,
     /// The message's received time.
     pub at: Moment,
-}
-
-/// Opens a ticket: its first events, to be folded with [`Ticket::fold`].
-pub fn open(opening: &Opening, actor: &Actor, now: Moment) -> Result<Vec<TicketEvent>, Refusal> {
-    unimplemented!("{opening:?} {actor:?} {now}")
-}
-
-/// What the command does to the ticket in its present state: events with
-/// consecutive versions (none, if it changes nothing), or why not.
-pub fn handle(ticket: &Ticket, command: &Command, actor: &Actor, now: Moment) -> Result<Vec<TicketEvent>, Refusal> {
-    unimplemented!("{ticket:?} {command:?} {actor:?} {now}")
-}
-
-impl Ticket {
-    /// The ticket that these events make. `None` without an `Opened` at their head.
-    pub fn fold(id: &TicketId, events: &[TicketEvent], book: &crate::sla::Book) -> Option<Ticket> {
-        unimplemented!("{id} {events:?} {book:?}")
-    }
-
-    /// Folds one more event in, clocks included.
-    pub fn apply(&mut self, event: &TicketEvent, book: &crate::sla::Book) {
-        unimplemented!("{event:?} {book:?}")
-    }
 }
