@@ -89,6 +89,8 @@ pub fn handle(ticket: &Ticket, command: &Command, actor: &Actor, now: Moment) ->
         Command::Reopen => go(ticket, kind, Verb::REOPEN)?,
         Command::Close { resolution } => end(ticket, kind, Verb::CLOSE, resolution.as_ref())?,
         Command::Cancel => go(ticket, kind, Verb::CANCEL)?,
+        Command::NeedAttention { reason } if ticket.needs_attention.as_ref() == Some(reason) => vec![],
+        Command::NeedAttention { reason } => vec![Change::AttentionNeeded { reason: reason.clone() }],
         Command::ClockDue { metric } => clock_due(ticket, *metric, now),
         Command::Link { relation, ticket_id } => {
             if *ticket_id == ticket.id {
