@@ -1,1 +1,96 @@
-//! kafka
+//! An independent consumer of the events: plain Kafka, and protobuf decoded from
+//! `proto/` alone, with nothing of ours in between.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::servers::{Kafka, repository};
+
+/// Arrivals.
+pub const EVENTS: &str = "tributary.events.v1";
+
+/// One record.
+#[derive(Debug)]
+pub struct Record {
+    pub key: Vec<u8>,
+    pub headers: Vec<(String, String)>,
+    pub event: DynamicMessage,
+}
+
+impl Record {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Reads the topic from its beginning until a record for which `is_it` holds.
+pub async fn find(kafka: &Kafka, is_it: impl Fn(&Record) -> bool + Send + 'static) -> Result<Record> {
+    let port = kafka.port;
+    tokio::task::spawn_blocking(move || find_blocking(port, &is_it)).await?
+}
+
+fn find_blocking(port: u16, is_it: &dyn Fn(&Record) -> bool) -> Result<Record> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", format!("127.0.0.1:{port}"))
+        .set("group.id", "an-independent-reader")
+        .set("enable.auto.commit", "false")
+        .create()?;
+    let patience = Duration::from_secs(10);
+    let metadata = consumer.fetch_metadata(Some(EVENTS), patience)?;
+    let topic = metadata.topics().first().context("no such topic")?;
+    let mut partitions = TopicPartitionList::new();
+    for partition in topic.partitions() {
+        partitions.add_partition_offset(EVENTS, partition.id(), Offset::Beginning)?;
+    }
+    consumer.assign(&partitions)?;
+    let descriptor = descriptor()?;
+    let started = Instant::now();
+    while started.elapsed() < patience {
+        let Some(message) = consumer.poll(Duration::from_millis(200)) else {
+            continue;
+        };
+        let message = message?;
+        let mut headers = Vec::new();
+        for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+            let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
+            headers.push((header.key.to_owned(), value));
+        }
+        let record = Record {
+            key: message.key().unwrap_or_default().to_vec(),
+            headers,
+            event: DynamicMessage::decode(descriptor.clone(), message.payload().context("no value")?)?,
+        };
+        if is_it(&record) {
+            return Ok(record);
+        }
+    }
+    bail!("no such event in Kafka within {patience:?}")
+}
+
+fn descriptor() -> Result<MessageDescriptor> {
+    let proto = repository().join("proto");
+    let files = protox::compile(["conversation/v1/event.proto"], [proto])?;
+    let pool = DescriptorPool::from_file_descriptor_set(files)?;
+    pool.get_message_by_name("conversation.v1.Event")
+        .context("no message Event")
+}
+
+/// A field of a message by its path, as JSON shows it.
+pub fn field(message: &DynamicMessage, path: &str) -> Result<prost_reflect::Value> {
+    let mut value = prost_reflect::Value::Message(message.clone());
+    for name in path.split('.') {
+        let inner = value.as_message().with_context(|| format!("{path}: not a message"))?;
+        let found = inner
+            .get_field_by_name(name)
+            .with_context(|| format!("{path}: no such field"))?;
+        value = found.into_owned();
+    }
+    Ok(value)
+}

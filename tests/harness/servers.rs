@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::{Child, Command};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 /// The repository.
 pub fn repository() -> PathBuf {
@@ -33,7 +33,7 @@ pub struct Servers {
     pub dir: PathBuf,
     boxes: String,
     /// Stops everything below `dir` when its standard input closes.
-    guard: Child,
+    guard: Mutex<Child>,
     mail: OnceCell<Mail>,
     kafka: OnceCell<Kafka>,
     postgres: OnceCell<Postgres>,
@@ -81,7 +81,7 @@ impl Servers {
         Ok(Self {
             dir,
             boxes,
-            guard,
+            guard: Mutex::new(guard),
             mail: OnceCell::new(),
             kafka: OnceCell::new(),
             postgres: OnceCell::new(),
@@ -125,9 +125,10 @@ impl Servers {
     }
 
     /// Stops all of it and removes the folder.
-    pub async fn stop(mut self) -> Result<()> {
-        drop(self.guard.stdin.take());
-        self.guard.wait().await?;
+    pub async fn stop(&self) -> Result<()> {
+        let mut guard = self.guard.lock().await;
+        drop(guard.stdin.take());
+        guard.wait().await?;
         Ok(())
     }
 

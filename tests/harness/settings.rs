@@ -1,1 +1,121 @@
-//! settings
+//! The settings of a world, written as an operator would.
+
+use super::customer::SECRET;
+
+/// Mailboxes of ours, by name; each is an account and a queue of that name.
+pub const MAILBOXES: &[&str] = &["support", "it", "sales", "auto", "poison", "load", "hot"];
+
+/// Accounts that take webhooks; each is a queue of that name.
+pub const WEBHOOKS: &[&str] = &["hooks", "storm", "crash", "refused", "bad", "talk"];
+
+/// Customers whom Postfix vouches for.
+pub const CUSTOMERS: &[&str] = &["anna", "ben", "carla", "dora", "emil", "frida"];
+
+/// The domain of ours in a world of this name.
+pub fn our_domain(world: &str) -> String {
+    format!("{world}.example.org")
+}
+
+/// The domain of its customers.
+pub fn their_domain(world: &str) -> String {
+    format!("{world}.example.com")
+}
+
+/// The mailbox list for a world, see `deploy/dev/boxes`.
+pub fn boxes(world: &str) -> String {
+    let (ours, theirs) = (our_domain(world), their_domain(world));
+    let mut text = String::new();
+    for name in MAILBOXES.iter().chain(&["other"]) {
+        text.push_str(&format!("{name}@{ours}\n"));
+    }
+    text.push_str(&format!(
+        "erika@{ours} verified\nstranger@{theirs}\ngone@{theirs} gone\n"
+    ));
+    for name in CUSTOMERS {
+        text.push_str(&format!("{name}@{theirs} verified\n"));
+    }
+    text
+}
+
+/// One e-mail account.
+pub fn mailbox(name: &str, domain: &str, imap_port: u16, smtp_port: u16) -> String {
+    format!(
+        r#"
+[[accounts]]
+name = "{name}"
+channel = "email"
+queue = "{name}"
+address = "{name}@{domain}"
+imap = {{ host = "127.0.0.1", port = {imap_port}, tls = "none", user = "{name}@{domain}", password = "secret" }}
+smtp = {{ host = "127.0.0.1", port = {smtp_port}, tls = "none" }}
+trusted_authserv_ids = ["mail.test"]
+plus_address = {plus}
+"#,
+        plus = name == "support"
+    )
+}
+
+/// One webhook account. `deliver_url` is where its answers go.
+pub fn webhook(name: &str, deliver_url: Option<&str>) -> String {
+    let deliver = deliver_url.map(|url| format!("deliver_url = \"{url}\"\nallow_private = true\n"));
+    format!(
+        r#"
+[[accounts]]
+name = "{name}"
+channel = "webhook"
+queue = "{name}"
+secrets = ["{SECRET}"]
+{}"#,
+        deliver.unwrap_or_default()
+    )
+}
+
+/// Queues, calendar, promises, people and rules, the same in every world.
+pub fn desk(world: &str) -> String {
+    let mut text = String::new();
+    for name in MAILBOXES.iter().chain(WEBHOOKS) {
+        text.push_str(&format!("\n[[queues]]\nname = \"{name}\"\npolicy = \"standard\"\n"));
+    }
+    text.push_str(
+        r#"
+[[calendars]]
+name = "office"
+time_zone = "Europe/Berlin"
+holidays = ["2026-12-25", "2026-12-26", "2027-01-01"]
+[calendars.hours]
+mon = ["08:00-12:00", "13:00-17:00"]
+tue = ["08:00-12:00", "13:00-17:00"]
+wed = ["08:00-12:00", "13:00-17:00"]
+thu = ["08:00-12:00", "13:00-17:00"]
+fri = ["08:00-12:00", "13:00-16:00"]
+
+[[policies]]
+name = "standard"
+calendar = "office"
+first_response = "4h"
+next_response = "6h"
+resolution = "16h"
+
+[[people]]
+name = "agent"
+
+[[rules]]
+name = "employees report incidents"
+when = { all = [
+  { field = "account", operator = "is", value = "it" },
+  { field = "employee", operator = "is", value = true },
+  { any = [
+    { field = "subject", operator = "contains", value = "down" },
+    { field = "text", operator = "contains", value = "nobody can work" },
+  ] },
+] }
+then = { kind = "incident", impact = "high", urgency = "medium" }
+
+[[rules]]
+name = "confirm"
+when = { field = "account", operator = "is", value = "auto" }
+then = { automatic_reply = "We have your message and call it {{ticket.number}}." }
+"#,
+    );
+    format!("employee_domains = [\"{}\"]\n{text}", our_domain(world))
+}

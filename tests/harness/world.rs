@@ -1,1 +1,235 @@
-//! world
+//! A whole Tributary with the servers around it. The light world is one process
+//! on SQLite and a local log; the heavy one is the roles apart, gateways, workers
+//! and routers twice, on Kafka and PostgreSQL. Both use Dovecot and Postfix.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::customer::Sender;
+use super::desk::Desk;
+use super::process::{self, Process, Start};
+use super::servers::{Mail, Servers, free_ports, set_mode};
+use super::settings;
+
+/// Of leases, so that a story can watch one change hands.
+pub const LEASE_SECONDS: u64 = 3;
+
+/// A running world.
+pub struct World {
+    /// `light` or `heavy`.
+    pub name: &'static str,
+    pub servers: Arc<Servers>,
+    pub mail: Mail,
+    /// The settings' file.
+    pub config: PathBuf,
+    /// Gateways.
+    pub public: Vec<String>,
+    /// The API.
+    pub desk_url: String,
+    pub token: String,
+    pub desk: Desk,
+    /// Where the answers of the account `talk` arrive.
+    pub talk_port: u16,
+    /// The database.
+    pub store_url: String,
+    dir: PathBuf,
+    processes: Mutex<Vec<Process>>,
+}
+
+impl World {
+    /// Starts everything.
+    pub async fn start(name: &'static str, servers: Arc<Servers>) -> Result<Self> {
+        let started = Instant::now();
+        let world = match name {
+            "light" => Self::light(servers).await?,
+            _ => Self::heavy(servers).await?,
+        };
+        eprintln!("      the {name} world: {:.1} s", started.elapsed().as_secs_f32());
+        Ok(world)
+    }
+
+    /// An address of ours.
+    pub fn ours(&self, name: &str) -> String {
+        format!("{name}@{}", settings::our_domain(self.name))
+    }
+
+    /// An address of a customer.
+    pub fn theirs(&self, name: &str) -> String {
+        format!("{name}@{}", settings::their_domain(self.name))
+    }
+
+    /// A system that posts to this account, at the first gateway.
+    pub fn sender(&self, account: &str) -> Result<Sender> {
+        Sender::new(&self.public[0], account)
+    }
+
+    /// Waits until nothing is on its way anywhere.
+    pub async fn quiet(&self) -> Result<()> {
+        let ops: Vec<String> = self
+            .processes
+            .lock()
+            .await
+            .iter()
+            .map(|process| process.ops.clone())
+            .collect();
+        super::ops::quiet(&ops, Duration::from_secs(30)).await
+    }
+
+    /// All its processes, to be read or disturbed.
+    pub async fn processes(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.processes.lock().await
+    }
+
+    /// The processes that have ended though nobody ended them.
+    pub async fn casualties(&self) -> Result<Vec<String>> {
+        let mut ended = Vec::new();
+        for process in self.processes.lock().await.iter_mut() {
+            if process.has_ended()? {
+                ended.push(format!("{}, see {}", process.name, process.log.display()));
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Runs a command of an operator with this world's settings.
+    pub async fn command(&self, arguments: &[&str]) -> Result<String> {
+        let config = self.config.to_string_lossy();
+        process::run_well(&[arguments, &["--config", &config]].concat()).await
+    }
+
+    async fn light(servers: Arc<Servers>) -> Result<Self> {
+        let mail = servers.mail().await?.clone();
+        let dir = servers.dir.join("light");
+        let [public, desk, ops, talk] = free_ports()?;
+        let data = dir.join("data");
+        let own = format!(
+            "[public]\nlisten = \"127.0.0.1:{public}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n\
+             [data]\npath = \"{}\"\n",
+            data.display()
+        );
+        let config = write_settings("light", &dir, &own, &mail, talk)?;
+        let process = Process::start(&Start {
+            name: "all".to_owned(),
+            role: "all".to_owned(),
+            config: config.clone(),
+            dir: servers.dir.join("light-all"),
+            ops_port: ops,
+            environment: Vec::new(),
+        })
+        .await?;
+        let token = std::fs::read_to_string(data.join("desk-token")).context("no token of the first start")?;
+        let desk_url = format!("http://127.0.0.1:{desk}");
+        Ok(Self {
+            name: "light",
+            servers,
+            mail,
+            config,
+            public: vec![format!("http://127.0.0.1:{public}")],
+            desk: Desk::new(&desk_url, token.trim())?,
+            desk_url,
+            token: token.trim().to_owned(),
+            talk_port: talk,
+            store_url: format!("sqlite:{}", data.join("desk.db").display()),
+            dir,
+            processes: Mutex::new(vec![process]),
+        })
+    }
+
+    async fn heavy(servers: Arc<Servers>) -> Result<Self> {
+        let (mail, kafka, postgres) = tokio::try_join!(servers.mail(), servers.kafka(), servers.postgres())?;
+        let mail = mail.clone();
+        let dir = servers.dir.join("heavy");
+        let [public_1, public_2, desk, talk] = free_ports()?;
+        std::fs::create_dir_all(&dir)?;
+        let key = dir.join("key");
+        std::fs::write(&key, "a key of thirty-two bytes or more, for the stories")?;
+        set_mode(&key, 0o600)?;
+        let own = format!(
+            "[desk]\nlisten = \"127.0.0.1:{desk}\"\n[keys]\nfiles = [\"{}\"]\n[store]\nurl = \"{}\"\n\
+             [bus]\nurl = \"kafka:127.0.0.1:{}\"\n[blobs]\nurl = \"file:{}\"\n",
+            key.display(),
+            postgres.url(),
+            kafka.port,
+            dir.join("blobs").display()
+        );
+        let config = write_settings("heavy", &dir, &own, &mail, talk)?;
+        let path = config.to_string_lossy();
+        process::run_well(&["migrate", "--config", &path]).await?;
+        let mut starts = Vec::new();
+        for (name, role, port) in [
+            ("gateway-1", "gateway", Some(public_1)),
+            ("gateway-2", "gateway", Some(public_2)),
+            ("worker-1", "worker", None),
+            ("worker-2", "worker", None),
+            ("router-1", "router", None),
+            ("router-2", "router", None),
+            ("api", "api", None),
+        ] {
+            let [ops_port] = free_ports()?;
+            let folder = servers.dir.join(format!("heavy-{name}"));
+            let mut environment = vec![("TRIBUTARY_DATA__PATH".to_owned(), folder.display().to_string())];
+            environment.extend(port.map(|port| ("TRIBUTARY_PUBLIC__LISTEN".to_owned(), format!("127.0.0.1:{port}"))));
+            starts.push(Start {
+                name: name.to_owned(),
+                role: role.to_owned(),
+                config: config.clone(),
+                dir: folder,
+                ops_port,
+                environment,
+            });
+        }
+        let mut processes = starts.iter().map(Process::launch).collect::<Result<Vec<_>>>()?;
+        for process in &mut processes {
+            process.ready().await?;
+        }
+        let token = process::run_well(&["token", "create", "--name", "agent", "--config", &path]).await?;
+        let desk_url = format!("http://127.0.0.1:{desk}");
+        Ok(Self {
+            name: "heavy",
+            mail,
+            config,
+            public: [public_1, public_2]
+                .map(|port| format!("http://127.0.0.1:{port}"))
+                .to_vec(),
+            desk: Desk::new(&desk_url, token.trim())?,
+            desk_url,
+            token: token.trim().to_owned(),
+            talk_port: talk,
+            store_url: postgres.url(),
+            servers: servers.clone(),
+            dir,
+            processes: Mutex::new(processes),
+        })
+    }
+
+    /// A folder of this world's.
+    pub fn dir(&self) -> &PathBuf {
+        &self.dir
+    }
+}
+
+fn write_settings(world: &str, dir: &std::path::Path, own: &str, mail: &Mail, talk_port: u16) -> Result<PathBuf> {
+    std::fs::create_dir_all(dir)?;
+    let domain = settings::our_domain(world);
+    // Keys without a section come first.
+    let mut text = settings::desk(world);
+    text.push_str(own);
+    text.push_str(&format!("[leases]\nperiod_seconds = {LEASE_SECONDS}\n"));
+    for name in settings::MAILBOXES {
+        text.push_str(&settings::mailbox(name, &domain, mail.imap_port, mail.smtp_port));
+    }
+    let deliver_url = format!("http://127.0.0.1:{talk_port}/answers");
+    for name in settings::WEBHOOKS {
+        text.push_str(&settings::webhook(
+            name,
+            (*name == "talk").then_some(deliver_url.as_str()),
+        ));
+    }
+    let config = dir.join("tributary.toml");
+    std::fs::write(&config, text)?;
+    Ok(config)
+}

@@ -1,0 +1,67 @@
+//! All stories: a new one is one file and one line of [`STORIES`].
+
+use std::sync::Arc;
+
+use tests::harness::world::World;
+
+use super::Running;
+
+mod bad_input;
+mod commands;
+mod employee_reports_incident;
+mod greets_newcomers;
+mod machines_get_no_answer;
+mod mail_becomes_case;
+mod one_bad_apple;
+mod one_message_however_often;
+mod processes_are_killed;
+mod servers_go_away;
+mod starts_again;
+mod strangers_stay_outside;
+mod two_workers_one_mailbox;
+mod webhook_gets_answers;
+
+/// One story.
+pub struct Story {
+    pub name: &'static str,
+    pub worlds: Worlds,
+    /// It disturbs others, so it runs alone, after them.
+    pub alone: bool,
+    pub run: fn(Arc<World>) -> Running,
+}
+
+/// Where a story makes sense.
+pub enum Worlds {
+    Both,
+    Light,
+    Heavy,
+}
+
+macro_rules! story {
+    ($file:ident, $worlds:ident, $alone:literal) => {
+        Story {
+            name: stringify!($file),
+            worlds: Worlds::$worlds,
+            alone: $alone,
+            run: |world| Box::pin(async move { $file::run(&world).await }),
+        }
+    };
+}
+
+/// In the order in which they are told.
+pub const STORIES: &[Story] = &[
+    story!(mail_becomes_case, Both, false),
+    story!(employee_reports_incident, Both, false),
+    story!(one_message_however_often, Both, false),
+    story!(machines_get_no_answer, Both, false),
+    story!(strangers_stay_outside, Both, false),
+    story!(webhook_gets_answers, Both, false),
+    story!(one_bad_apple, Both, false),
+    story!(bad_input, Both, false),
+    story!(greets_newcomers, Light, false),
+    story!(starts_again, Light, false),
+    story!(commands, Light, false),
+    story!(two_workers_one_mailbox, Heavy, true),
+    story!(servers_go_away, Heavy, true),
+    story!(processes_are_killed, Heavy, true),
+];
