@@ -1,0 +1,514 @@
+//! From bytes as they travel to text: transfer encodings, charsets, encoded
+//! words (RFC 2047) and parameters (RFC 2045, 2231). Everything is lenient: what
+//! cannot be decoded is kept as well as it can be. Time is linear everywhere.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
+
+/// Parameters of a Content-Type or Content-Disposition, names in lower case.
+pub type Parameters = BTreeMap<String, String>;
+
+/// A header for people is cut after this many bytes.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+/// A header with parameters likewise.
+const MAX_PARAMETERS_BYTES: usize = 16 * 1024;
+/// So much of an undeclared text is looked at.
+const MAX_GUESS_BYTES: usize = 64 * 1024;
+
+/// Undoes a Content-Transfer-Encoding. An unknown one leaves the bytes as they are.
+pub fn transfer(encoding: &[u8], body: &[u8]) -> Vec<u8> {
+    let encoding = encoding.trim_ascii().split(|byte| matches!(byte, b';' | b' ')).next();
+    match encoding.unwrap_or_default().to_ascii_lowercase().as_slice() {
+        b"base64" => base64(body),
+        b"quoted-printable" => quoted_printable(body),
+        _ => body.to_vec(),
+    }
+}
+
+/// Text in the declared charset, or in the one that it looks like: declarations
+/// are often missing and sometimes wrong.
+pub fn charset(label: &str, bytes: &[u8]) -> String {
+    let label = label.trim().split(['*', ' ', '(']).next().unwrap_or_default();
+    let declared = Encoding::for_label_no_replacement(label.as_bytes());
+    // ISO-2022-JP is ASCII with escapes: valid UTF-8, and not meant so.
+    let utf8 = std::str::from_utf8(bytes).ok().filter(|_| !bytes.contains(&0x1b));
+    let text = match (declared, utf8) {
+        // Western text that happens to be UTF-8 is not to be met.
+        (None, Some(text)) => Cow::Borrowed(text),
+        (Some(encoding), Some(text)) if encoding == UTF_8 || encoding == WINDOWS_1252 => Cow::Borrowed(text),
+        (Some(encoding), None) if encoding == UTF_8 => damaged_utf8(bytes),
+        (Some(encoding), None) if encoding == WINDOWS_1252 && bytes.contains(&0x1b) => guess(bytes).decode(bytes).0,
+        (Some(encoding), utf8) => match (encoding.decode(bytes), utf8) {
+            ((_, _, true), Some(text)) => Cow::Borrowed(text),
+            ((text, ..), _) => text,
+        },
+        (None, None) => guess(bytes).decode(bytes).0,
+    };
+    without_nul(text.strip_prefix('\u{feff}').unwrap_or(&text))
+}
+
+/// A header's value for people: unfolded, encoded words decoded, no control characters.
+pub fn header_text(value: &[u8]) -> String {
+    let value = &value[..value.len().min(MAX_TEXT_BYTES)];
+    let text = words(&as_text(value));
+    let text: String = text
+        .chars()
+        .filter(|character| !matches!(character, '\r' | '\n'))
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect();
+    text.trim().to_owned()
+}
+
+/// A header's value as text, without decoding any words in it.
+pub fn as_text(value: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(value) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => guess(value).decode(value).0,
+    }
+}
+
+/// Media type in lower case and parameters.
+pub fn content_type(value: &[u8], default: &str) -> (String, Parameters) {
+    let (media_type, parameters) = with_parameters(value);
+    let is_whole = media_type
+        .split_once('/')
+        .is_some_and(|(kind, subkind)| !kind.is_empty() && !subkind.is_empty());
+    match is_whole {
+        true => (media_type, parameters),
+        false if media_type == "text" => ("text/plain".to_owned(), parameters),
+        false => (default.to_owned(), parameters),
+    }
+}
+
+/// The word before the first semicolon in lower case, and the parameters behind it.
+pub fn with_parameters(value: &[u8]) -> (String, Parameters) {
+    let value = &value[..value.len().min(MAX_PARAMETERS_BYTES)];
+    let text = as_text(value).replace(['\r', '\n'], "");
+    let mut pieces = split_outside_quotes(&text).into_iter();
+    let first = pieces.next().unwrap_or_default();
+    let word = first.split([' ', '\t', '(']).find(|word| !word.is_empty());
+    let pairs: Vec<(String, String)> = pieces
+        .filter_map(|piece| piece.split_once('='))
+        .map(|(name, value)| (name.trim().to_lowercase(), unquoted(value.trim())))
+        .collect();
+    (word.unwrap_or_default().to_lowercase(), joined(pairs))
+}
+
+/// Encoded words of a text. Neighbours in the same charset are decoded together,
+/// because mailers split characters between them.
+pub fn words(text: &str) -> String {
+    let mut decoded = String::with_capacity(text.len());
+    let mut pending: Option<(String, Vec<u8>)> = None;
+    let mut rest = text;
+    // Set once no further word can end: keeps the search linear.
+    let mut has_more = true;
+    while let Some(start) = rest.find("=?").filter(|_| has_more) {
+        let (before, from_word) = rest.split_at(start);
+        match word(from_word) {
+            Word::Whole {
+                charset: label,
+                bytes,
+                length,
+            } => {
+                let is_neighbour = before.trim_ascii().is_empty();
+                match &mut pending {
+                    Some((last, collected)) if is_neighbour && last.eq_ignore_ascii_case(&label) => {
+                        collected.extend_from_slice(&bytes);
+                    }
+                    _ => {
+                        let was_word = pending.is_some();
+                        flush(&mut pending, &mut decoded);
+                        if !(was_word && is_neighbour) {
+                            decoded.push_str(before);
+                        }
+                        pending = Some((label, bytes));
+                    }
+                }
+                rest = &from_word[length..];
+            }
+            Word::None => {
+                flush(&mut pending, &mut decoded);
+                decoded.push_str(before);
+                decoded.push_str("=?");
+                rest = &from_word[2..];
+            }
+            Word::NeverEnds => has_more = false,
+        }
+    }
+    flush(&mut pending, &mut decoded);
+    decoded.push_str(rest);
+    decoded
+}
+
+/// A name without any path, control character or excess of length.
+pub fn file_name(name: &str) -> Option<String> {
+    let name = words(name);
+    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let name: String = name.chars().filter(|character| !character.is_control()).collect();
+    let name = name.trim().trim_start_matches('.').trim();
+    let name = match name.char_indices().nth(200) {
+        None => name.to_owned(),
+        Some((cut, _)) => {
+            let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+            match extension.len() {
+                1..=10 => format!("{}.{extension}", &name[..cut]),
+                _ => name[..cut].to_owned(),
+            }
+        }
+    };
+    (!name.is_empty()).then_some(name)
+}
+
+/// U+0000 never reaches the store.
+pub fn without_nul(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+fn guess(bytes: &[u8]) -> &'static Encoding {
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
+    detector.feed(&bytes[..bytes.len().min(MAX_GUESS_BYTES)], true);
+    detector.guess(None, Utf8Detection::Allow)
+}
+
+/// Declared as UTF-8 and not valid: a few broken characters, or another charset.
+fn damaged_utf8(bytes: &[u8]) -> Cow<'_, str> {
+    let (text, ..) = UTF_8.decode(bytes);
+    let broken = text.chars().filter(|character| *character == '\u{fffd}').count();
+    let foreign = text.chars().filter(|character| !character.is_ascii()).count();
+    if broken * 2 <= foreign {
+        text
+    } else {
+        guess(bytes).decode(bytes).0
+    }
+}
+
+/// Takes every character of the alphabet and skips all others. Padding ends a
+/// group, not the body: some mailers pad every line.
+fn base64(body: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(body.len() / 4 * 3);
+    let (mut bits, mut characters) = (0u32, 0);
+    for byte in body.iter().chain(b"=") {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'=' => {
+                match characters {
+                    2 => decoded.push((bits >> 4) as u8),
+                    3 => decoded.extend([(bits >> 10) as u8, (bits >> 2) as u8]),
+                    _ => {}
+                }
+                (bits, characters) = (0, 0);
+                continue;
+            }
+            _ => continue,
+        };
+        (bits, characters) = (bits << 6 | u32::from(value), characters + 1);
+        if characters == 4 {
+            decoded.extend([(bits >> 16) as u8, (bits >> 8) as u8, bits as u8]);
+            (bits, characters) = (0, 0);
+        }
+    }
+    decoded
+}
+
+fn quoted_printable(body: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(body.len());
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let content = line.trim_ascii_end();
+        let is_soft = content.ends_with(b"=");
+        let content = content.strip_suffix(b"=").unwrap_or(content);
+        unescape(content, b'=', &mut decoded);
+        let end = line
+            .iter()
+            .rev()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+            .count();
+        if !is_soft {
+            decoded.extend_from_slice(&line[line.len() - end..]);
+        }
+    }
+    decoded
+}
+
+/// `=41` or `%41`; an escape without two digits stands for itself.
+fn unescape(text: &[u8], escape: u8, decoded: &mut Vec<u8>) {
+    let mut at = 0;
+    while at < text.len() {
+        let digits = (text[at] == escape).then(|| text.get(at + 1..at + 3)).flatten();
+        match digits.and_then(|digits| Some(hex(digits[0])? << 4 | hex(digits[1])?)) {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(text[at]);
+                at += 1;
+            }
+        }
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+enum Word {
+    Whole {
+        charset: String,
+        bytes: Vec<u8>,
+        length: usize,
+    },
+    /// What begins here is no word.
+    None,
+    /// Neither this one nor a later one ends.
+    NeverEnds,
+}
+
+/// The encoded word at the beginning of `text`, which begins with `=?`.
+fn word(text: &str) -> Word {
+    let mut fields = text[2..].splitn(3, '?');
+    let (Some(charset), Some(encoding), Some(rest)) = (fields.next(), fields.next(), fields.next()) else {
+        return Word::None;
+    };
+    let is_charset = (1..=64).contains(&charset.len()) && charset.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_charset || !matches!(encoding, "b" | "B" | "q" | "Q") {
+        return Word::None;
+    }
+    let Some(end) = rest.find("?=") else {
+        return Word::NeverEnds;
+    };
+    let content = &rest.as_bytes()[..end];
+    let bytes = match encoding {
+        "b" | "B" => base64(content),
+        _ => {
+            let spaced: Vec<u8> = content
+                .iter()
+                .map(|byte| if *byte == b'_' { b' ' } else { *byte })
+                .collect();
+            let mut bytes = Vec::new();
+            unescape(&spaced, b'=', &mut bytes);
+            bytes
+        }
+    };
+    Word::Whole {
+        charset: charset.to_owned(),
+        bytes,
+        length: 2 + charset.len() + 1 + encoding.len() + 1 + end + 2,
+    }
+}
+
+fn flush(pending: &mut Option<(String, Vec<u8>)>, decoded: &mut String) {
+    if let Some((label, bytes)) = pending.take() {
+        decoded.push_str(&charset(&label, &bytes));
+    }
+}
+
+fn split_outside_quotes(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let (mut start, mut is_quoted, mut is_escaped) = (0, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            b';' if !is_quoted => {
+                pieces.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    pieces.push(&text[start..]);
+    pieces
+}
+
+/// Backslashes of Windows paths are no escapes, whatever the standard says.
+fn unquoted(value: &str) -> String {
+    let Some(inner) = value.strip_prefix('"') else {
+        return value.to_owned();
+    };
+    let inner = inner.split_once("\" (").map_or(inner, |(inner, _)| inner);
+    let inner = inner.strip_suffix('"').unwrap_or(inner);
+    inner.replace("\\\"", "\"").replace("\\\\", "\\")
+}
+
+/// Joins the continuations of RFC 2231; an extended parameter goes before a plain one.
+fn joined(pairs: Vec<(String, String)>) -> Parameters {
+    let mut plain = Parameters::new();
+    let mut segments: BTreeMap<String, BTreeMap<u16, (bool, String)>> = BTreeMap::new();
+    for (name, value) in pairs {
+        let (name, is_encoded) = match name.strip_suffix('*') {
+            Some(name) => (name, true),
+            None => (name.as_str(), false),
+        };
+        let (base, index) = match name.rsplit_once('*').map(|(base, index)| (base, index.parse())) {
+            Some((base, Ok(index))) => (base, Some(index)),
+            _ => (name, None),
+        };
+        match index {
+            None if !is_encoded => {
+                plain.entry(base.to_owned()).or_insert(value);
+            }
+            index => {
+                let segments = segments.entry(base.to_owned()).or_default();
+                segments.entry(index.unwrap_or(0)).or_insert((is_encoded, value));
+            }
+        }
+    }
+    for (name, segments) in segments {
+        plain.insert(name, extended(segments));
+    }
+    plain
+}
+
+/// `charset'language'text`, the text in pieces of which some are escaped.
+fn extended(segments: BTreeMap<u16, (bool, String)>) -> String {
+    let mut label = String::new();
+    let mut bytes = Vec::new();
+    for (position, (is_encoded, value)) in segments.into_values().enumerate() {
+        let mut value = value.as_str();
+        if is_encoded
+            && position == 0
+            && let Some((charset, rest)) = value.split_once('\'')
+        {
+            label = charset.to_owned();
+            value = rest.split_once('\'').map_or(rest, |(_, text)| text);
+        }
+        match is_encoded {
+            true => unescape(value.as_bytes(), b'%', &mut bytes),
+            false => bytes.extend_from_slice(value.as_bytes()),
+        }
+    }
+    charset(&label, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transfer_encodings_are_undone_leniently() {
+        let check = |encoding: &str, body: &str, expected: &str| {
+            let decoded = transfer(encoding.as_bytes(), body.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&decoded), expected, "{encoding} {body}");
+        };
+        check("base64", "aGVsbG8gd29ybGQ=", "hello world");
+        check("BASE64 ", "aGVs\r\nbG8g\r\nd29ybGQ", "hello world");
+        check("base64", "aGVsbG8=\naGVsbG8=", "hellohello");
+        check("base64", "aGV!sbG*8gd29ybG?Q=", "hello world");
+        check("base64", "a", "");
+        check("base64", "", "");
+        check("quoted-printable", "a=\r\nb=3D=C3=A9  \r\nc", "ab=é\r\nc");
+        check("quoted-printable", "50=% =4 =zz =", "50=% =4 =zz ");
+        check("quoted-printable; x", "=41", "A");
+        check("7bit", "=41", "=41");
+        check("x-uuencode", "=41", "=41");
+    }
+
+    #[test]
+    fn charsets_are_believed_as_far_as_they_fit() {
+        let check = |label: &str, bytes: &[u8], expected: &str| {
+            assert_eq!(charset(label, bytes), expected, "{label} {}", bytes.escape_ascii());
+        };
+        check("utf-8", "Grüße".as_bytes(), "Grüße");
+        check("iso-8859-1", b"Gr\xfc\xdfe", "Grüße");
+        check("windows-1252", b"\x80 5 \x96 6", "€ 5 – 6");
+        check("iso-8859-15", b"\xa4", "€");
+        check("iso-2022-jp", b"\x1b$B%F%9%H\x1b(B", "テスト");
+        check("us-ascii", b"\x1b$B%F%9%H\x1b(B", "テスト");
+        check("gb18030", b"\xb2\xe2\xca\xd4", "测试");
+        check("koi8-r", b"\xf4\xc5\xd3\xd4", "Тест");
+        // Mislabelled, undeclared, unknown.
+        check("iso-8859-1", "Grüße".as_bytes(), "Grüße");
+        check("us-ascii", "Grüße".as_bytes(), "Grüße");
+        check("shift_jis", "日本語のテキスト".as_bytes(), "日本語のテキスト");
+        check("", "Grüße".as_bytes(), "Grüße");
+        check("", b"Gr\xfc\xdfe aus K\xf6ln", "Grüße aus Köln");
+        check("utf-8", b"Gr\xfc\xdfe aus K\xf6ln", "Grüße aus Köln");
+        check(
+            "utf-8",
+            "Größe und Maße, abgeschnitten: ü".as_bytes().split_last().unwrap().1,
+            "Größe und Maße, abgeschnitten: \u{fffd}",
+        );
+        check("x-unknown", b"abc", "abc");
+        check("utf-8", b"\xef\xbb\xbfa\0b", "ab");
+    }
+
+    #[test]
+    fn encoded_words_are_decoded() {
+        let check = |text: &str, expected: &str| assert_eq!(header_text(text.as_bytes()), expected, "{text}");
+        check("=?utf-8?q?Caf=C3=A9_cr=C3=A8me?=", "Café crème");
+        check("=?UTF-8?B?w7xiZXI=?= alles", "über alles");
+        check("=?iso-8859-1*de?Q?=FC?=", "ü");
+        // A character split between two words, folded.
+        check("=?utf-8?b?w7zD?=\r\n =?utf-8?b?vA==?= x", "üü x");
+        check("=?utf-8?q?=C3?= =?utf-8?q?=BC?=", "ü");
+        check("a =?utf-8?q?b?= c =?utf-8?q?d?= =?iso-8859-1?q?e?= f", "a b c de f");
+        check("(=?utf-8?q?b?=)", "(b)");
+        check("=?utf-8?q?never ends", "=?utf-8?q?never ends");
+        check("=?utf-8?x?a?= =?bad? =?utf-8?q?a?=", "=?utf-8?x?a?= =?bad? a");
+        check("=?", "=?");
+        check("=?x-unknown?q?abc?=", "abc");
+        check("=?utf-8?q?a=0D=0ABcc:_x=00y?=", "aBcc: xy");
+        check("\tplain\r\n\ttext ", "plain text");
+        check("Grüße", "Grüße");
+        assert_eq!(header_text(b"Gr\xfc\xdfe aus K\xf6ln"), "Grüße aus Köln");
+    }
+
+    #[test]
+    fn a_megabyte_of_words_takes_one_pass() {
+        for piece in ["=?", "=?utf-8?q?", "=?utf-8?q?a?=", "=?utf-8?b?w7?= ", "?=", "=?a?b?"] {
+            let text = piece.repeat(1024 * 1024 / piece.len());
+            assert!(words(&text).len() <= text.len());
+        }
+    }
+
+    #[test]
+    fn parameters_are_read_as_they_are_written() {
+        let check = |value: &str, name: &str, expected: &str| {
+            let (_, parameters) = with_parameters(value.as_bytes());
+            assert_eq!(parameters.get(name).map_or("", String::as_str), expected, "{value}");
+        };
+        check("text/plain; charset=utf-8", "charset", "utf-8");
+        check("text/plain;\r\n\tCharset = \"utf-8\" (comment)", "charset", "utf-8");
+        check("multipart/mixed; boundary=\"a;b=c\"", "boundary", "a;b=c");
+        check("a/b; name=\"a \\\"b\\\" c.txt\"", "name", "a \"b\" c.txt");
+        check("a/b; name=report (1).pdf", "name", "report (1).pdf");
+        check("a/b; name*=utf-8'en'%e2%82%ac.txt", "name", "€.txt");
+        check("a/b; name=x; name*=iso-8859-1''%fc", "name", "ü");
+        check("a/b; name*1=b; name*0=a; name*2=c", "name", "abc");
+        check("a/b; name*0*=utf-8''%e2%82; name*1*=%ac; name*2=%41", "name", "€%41");
+        check("a/b; name*=%41", "name", "A");
+        check("a/b; name*99999=x", "name", "");
+        check("a/b; x; =; ;", "", "");
+        assert_eq!(content_type(b"TEXT/HTML (x); a=b", "text/plain").0, "text/html");
+        assert_eq!(content_type(b"text", "x/y").0, "text/plain");
+        assert_eq!(content_type(b"", "message/rfc822").0, "message/rfc822");
+    }
+
+    #[test]
+    fn file_names_have_no_path() {
+        let check = |name: &str, expected: Option<&str>| assert_eq!(file_name(name).as_deref(), expected, "{name}");
+        check("a.txt", Some("a.txt"));
+        check("../../etc/passwd", Some("passwd"));
+        check("C:\\Users\\x\\a.doc", Some("a.doc"));
+        check("=?utf-8?b?w7wudHh0?=", Some("ü.txt"));
+        check("=?utf-8?q?..=2F..=2Fx?=", Some("x"));
+        check(".htaccess", Some("htaccess"));
+        check("a\0\r\nb", Some("ab"));
+        check("..", None);
+        check(" / ", None);
+        check("", None);
+        let long = file_name(&format!("{}.pdf", "ü".repeat(500))).unwrap();
+        assert_eq!(long.chars().count(), 204);
+        assert!(long.ends_with(".pdf"));
+    }
+}
