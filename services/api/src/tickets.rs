@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use model::id::{ContactId, TicketId};
 use model::ticket::kind::KINDS;
+use model::ticket::priority::Level;
 use model::ticket::{Actor, Category, Command, Resolution, Ticket, WaitingOn};
 use model::time::Moment;
 use serde::Deserialize;
@@ -20,7 +21,7 @@ use crate::{ATTEMPTS, Desk, now};
 use view::{TicketDetail, TicketView};
 
 /// What people do to a ticket, in the order of a ticket's life.
-const VERBS: [&str; 5] = ["assign", "hold", "resolve", "reopen", "close"];
+const VERBS: [&str; 7] = ["assign", "prioritise", "hold", "resolve", "reopen", "close", "cancel"];
 
 /// What a list of tickets is narrowed by.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -55,6 +56,18 @@ struct Assign {
     assignee: Option<String>,
 }
 
+/// `prioritise`: the priority follows from both.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Prioritise {
+    /// `high`, `medium` or `low`.
+    #[schema(value_type = String, example = "high", pattern = "^(high|medium|low)$")]
+    impact: Level,
+    /// `high`, `medium` or `low`.
+    #[schema(value_type = String, example = "high", pattern = "^(high|medium|low)$")]
+    urgency: Level,
+}
+
 /// `hold`: for whom it waits.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -72,10 +85,10 @@ struct Resolve {
     notes: Option<String>,
 }
 
-/// `reopen`.
+/// `reopen` and `cancel`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Reopen {}
+struct Nothing {}
 
 /// `close`: with a resolution code, if it was not resolved before.
 #[derive(Deserialize, ToSchema)]
@@ -94,9 +107,10 @@ struct Close {
 #[expect(dead_code, reason = "describes the bodies; each verb reads its own")]
 enum Action {
     Assign(Assign),
+    Prioritise(Prioritise),
     Hold(Hold),
     Resolve(Resolve),
-    Reopen(Reopen),
+    Nothing(Nothing),
     Close(Close),
 }
 
@@ -127,13 +141,13 @@ pub async fn show(State(desk): State<Desk>, Path(number): Path<String>) -> Resul
     Ok(Json(detail))
 }
 
-/// Does something to a ticket: `assign`, `hold`, `resolve`, `reopen` or `close`.
+/// Does something to a ticket: `assign`, `prioritise`, `hold`, `resolve`, `reopen`, `close` or `cancel`.
 ///
 /// Answers the ticket as it stands afterwards, without traces. What changes nothing is no error.
 #[utoipa::path(post, path = "/v1/tickets/{number}/{verb}", operation_id = "act_on_ticket", tag = "tickets",
     params(
         ("number" = String, Path, description = "`CS0000001`"),
-        ("verb" = String, Path, description = "`assign`, `hold`, `resolve`, `reopen` or `close`"),
+        ("verb" = String, Path, description = "`assign`, `prioritise`, `hold`, `resolve`, `reopen`, `close` or `cancel`"),
         ("Idempotency-Key" = Option<String>, Header, description = "Accepted everywhere; verbs are safe to repeat"),
     ),
     request_body(content = Action, description = "What the verb takes"),
@@ -213,13 +227,17 @@ fn checked(filter: Filter) -> Result<TicketFilter, Error> {
 fn command(verb: &str, body: Body) -> Result<Command, Error> {
     match verb {
         "assign" => body.read().map(|Assign { assignee }| Command::Assign { assignee }),
+        "prioritise" => body
+            .read()
+            .map(|Prioritise { impact, urgency }| Command::Prioritise { impact, urgency }),
         "hold" => body.read().map(|Hold { waiting_on }| Command::Hold { waiting_on }),
         "resolve" => {
             let Resolve { code, notes } = body.read()?;
             let resolution = Resolution { code, notes };
             Ok(Command::Resolve { resolution })
         }
-        "reopen" => body.read().map(|Reopen {}| Command::Reopen),
+        "reopen" => body.read().map(|Nothing {}| Command::Reopen),
+        "cancel" => body.read().map(|Nothing {}| Command::Cancel),
         "close" => close(body.read()?),
         _ => Err(Error::Refused {
             status: axum::http::StatusCode::NOT_FOUND,

@@ -45,6 +45,8 @@ pub struct TicketView {
     /// Name of the SLA policy that its clocks run by.
     policy: Option<String>,
     clocks: Vec<ClockView>,
+    /// What people can do with it in its present state.
+    verbs: Vec<&'static str>,
     #[schema(value_type = String, format = DateTime)]
     opened_at: Moment,
     #[schema(value_type = String, format = DateTime)]
@@ -90,8 +92,15 @@ pub struct ClockView {
     /// `running`, `paused`, `met` or `cancelled`.
     #[schema(value_type = String, example = "running")]
     state: ClockState,
+    /// What was promised, in business time.
+    target_ms: Option<i64>,
     #[schema(value_type = String, format = DateTime)]
     started_at: Moment,
+    /// Since when it is in its state.
+    #[schema(value_type = String, format = DateTime)]
+    since: Moment,
+    /// Business time that had passed by `since`.
+    elapsed_ms: i64,
     /// When it will have been missed; null while it is paused and after its end.
     #[schema(value_type = Option<String>, format = DateTime)]
     due_at: Option<Moment>,
@@ -100,7 +109,12 @@ pub struct ClockView {
     /// It runs, and `due_at` has passed.
     overdue: bool,
     #[schema(value_type = Option<String>, format = DateTime)]
+    warned_at: Option<Moment>,
+    /// When it was missed; it may be met late.
+    #[schema(value_type = Option<String>, format = DateTime)]
     breached_at: Option<Moment>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    met_at: Option<Moment>,
 }
 
 /// Something that happened to a ticket.
@@ -158,7 +172,12 @@ pub struct TraceView {
 impl TicketView {
     /// The ticket with its clocks as they stand at `now`.
     pub fn of(ticket: Ticket, now: Moment) -> Self {
+        let verbs = ticket.possible_verbs();
+        // A clock without a target counts silently: nothing is promised.
+        let promised = ticket.clocks.iter().filter(|clock| clock.target_ms.is_some());
         Self {
+            verbs,
+            clocks: promised.map(|clock| ClockView::of(clock, now)).collect(),
             id: ticket.id,
             number: ticket.number,
             kind: ticket.kind,
@@ -178,7 +197,6 @@ impl TicketView {
                 notes: resolution.notes,
             }),
             policy: ticket.policy.map(|policy| policy.name),
-            clocks: ticket.clocks.iter().map(|clock| ClockView::of(clock, now)).collect(),
             opened_at: ticket.opened_at,
             updated_at: ticket.updated_at,
             resolved_at: ticket.resolved_at,
@@ -194,11 +212,16 @@ impl ClockView {
         Self {
             metric: clock.metric,
             state: clock.state,
+            target_ms: clock.target_ms,
             started_at: clock.started_at,
+            since: clock.since,
+            elapsed_ms: clock.elapsed_ms,
             due_at: clock.due_at,
             remaining_ms,
             overdue: clock.state == ClockState::Running && remaining_ms.is_some_and(|ms| ms < 0),
+            warned_at: clock.warned_at,
             breached_at: clock.breached_at,
+            met_at: (clock.state == ClockState::Met).then_some(clock.since),
         }
     }
 }
