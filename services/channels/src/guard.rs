@@ -1,6 +1,291 @@
 //! The guard of outgoing fetches: private addresses are refused, also behind
-//! names and redirects, unless settings allow them.
+//! names, unless settings allow them. Redirects are not followed and proxies of
+//! the environment not used, so that no hop escapes the check.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
 
 /// An HTTP client that reaches only where it may.
 #[derive(Clone)]
-pub struct Guard {}
+pub struct Guard {
+    client: reqwest::Client,
+    allow_private: bool,
+}
+
+impl Guard {
+    /// `allow_private`: also reaches private and local addresses.
+    pub fn new(allow_private: bool) -> Result<Self, String> {
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("tributary/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(30))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .dns_resolver(Resolver { allow_private })
+            .build()
+            .map_err(|error| format!("the HTTP client cannot be built: {error}"))?;
+        Ok(Self { client, allow_private })
+    }
+
+    /// Reads a URL that may be fetched: `http` or `https`, with a host that is no
+    /// private address. A name is looked up, and checked, only when it is fetched.
+    pub fn url(&self, text: &str) -> Result<Url, String> {
+        let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("{}: only http and https are fetched", url.scheme()));
+        }
+        let literal = match url.host() {
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+            Some(Host::Domain(_)) => None,
+            None => return Err("a URL without a host".to_owned()),
+        };
+        match literal {
+            Some(address) if !self.may_reach(address) => Err(private(&address.to_string())),
+            _ => Ok(url),
+        }
+    }
+
+    /// A request to a URL that [`Guard::url`] read; its host is checked again.
+    pub fn post(&self, url: &Url) -> Result<reqwest::RequestBuilder, String> {
+        let url = self.url(url.as_str())?;
+        Ok(self.client.post(url))
+    }
+
+    fn may_reach(&self, address: IpAddr) -> bool {
+        self.allow_private || is_public(address)
+    }
+}
+
+/// Reads a response's body up to `max_bytes`; more is an error.
+pub async fn read_body(response: &mut reqwest::Response, max_bytes: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error.without_url()))? {
+        if body.len() + chunk.len() > max_bytes {
+            return Err(format!("the answer is longer than {max_bytes} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The chain of causes in one line, without the URL (it may hold a secret).
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+struct Resolver {
+    allow_private: bool,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allow_private = self.allow_private;
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed: Vec<SocketAddr> = found
+                .filter(|address| allow_private || is_public(address.ip()))
+                .collect();
+            if allowed.is_empty() {
+                return Err(private(name.as_str()).into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn private(host: &str) -> String {
+    format!("{host} is a private or local address, which settings do not allow to be reached")
+}
+
+/// Whether the address belongs to the public Internet: nothing that the IANA
+/// registries of special-purpose addresses keep for other uses.
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let is_special = match (a, b, c) {
+        (0 | 10 | 127, _, _) => true,
+        // Carrier-grade NAT, RFC 6598.
+        (100, 64..=127, _) => true,
+        (169, 254, _) => true,
+        (172, 16..=31, _) => true,
+        // Protocol assignments, documentation, 6to4 relays.
+        (192, 0, 0 | 2) | (192, 88, 99) => true,
+        (192, 168, _) => true,
+        // Benchmarks, documentation.
+        (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
+        // Multicast, reserved, broadcast.
+        (224..=255, _, _) => true,
+        _ => false,
+    };
+    !is_special
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match segments {
+        // NAT64, RFC 6052, and 6to4, RFC 3056: what counts is the address inside.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
+        [0x2002, high, low, ..] => embedded(high, low),
+        // Teredo and other protocol assignments, documentation.
+        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
+        // Everything else that is global unicast. Loopback, mapped, compatible,
+        // unique local, link-local and multicast lie outside.
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_are_public() {
+        let check = |address: &str, expected: bool| {
+            assert_eq!(is_public(address.parse().unwrap()), expected, "{address}");
+        };
+        for public in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.15.0.1",
+            "172.32.0.1",
+        ] {
+            check(public, true);
+        }
+        for public in [
+            "192.0.1.1",
+            "198.17.0.1",
+            "198.20.0.1",
+            "223.255.255.255",
+            "169.253.0.1",
+        ] {
+            check(public, true);
+        }
+        for public in ["2606:4700:4700::1111", "2a00::1", "64:ff9b::808:808", "2002:808:808::1"] {
+            check(public, true);
+        }
+        for private in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "127.0.0.1",
+            "127.255.255.255",
+            "100.64.0.1",
+        ] {
+            check(private, false);
+        }
+        for private in [
+            "100.127.255.255",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+        ] {
+            check(private, false);
+        }
+        for private in [
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.0.1",
+            "198.51.100.1",
+        ] {
+            check(private, false);
+        }
+        for private in ["203.0.113.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"] {
+            check(private, false);
+        }
+        for private in [
+            "::",
+            "::1",
+            "::ffff:8.8.8.8",
+            "::ffff:127.0.0.1",
+            "::8.8.8.8",
+            "fc00::1",
+            "fd12::1",
+        ] {
+            check(private, false);
+        }
+        for private in [
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "2001::1",
+            "2001:db8::1",
+            "3fff::1",
+            "100::1",
+        ] {
+            check(private, false);
+        }
+        for private in [
+            "64:ff9b::7f00:1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::808:808",
+            "2002:7f00:1::1",
+            "2002:c0a8:101::1",
+        ] {
+            check(private, false);
+        }
+    }
+
+    #[test]
+    fn urls_are_checked_however_their_address_is_written() {
+        let [strict, open] = [false, true].map(|allow_private| Guard::new(allow_private).unwrap());
+        let check = |text: &str, is_public: bool, is_url: bool| {
+            assert_eq!(strict.url(text).is_ok(), is_public, "{text}");
+            assert_eq!(open.url(text).is_ok(), is_url, "{text}");
+        };
+        check("https://example.com/hook", true, true);
+        check("http://8.8.8.8/", true, true);
+        check("http://127.0.0.1:9/", false, true);
+        check("http://0x7f.1/", false, true);
+        check("http://2130706433/", false, true);
+        check("http://017700000001/", false, true);
+        check("http://[::1]/", false, true);
+        check("http://[::ffff:10.0.0.1]/", false, true);
+        check("http://10.1/", false, true);
+        check("ftp://example.com/", false, false);
+        check("file:///etc/passwd", false, false);
+        check("gopher://example.com/", false, false);
+        check("https://", false, false);
+        check("example.com", false, false);
+    }
+
+    #[tokio::test]
+    async fn a_name_of_a_private_address_is_not_reached() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let text = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
+        let guard = Guard::new(false).unwrap();
+        let url = guard.url(&text).unwrap();
+        let error = guard.post(&url).unwrap().send().await.unwrap_err().without_url();
+        let error = describe(&error);
+        assert!(error.contains("localhost is a private"), "{error}");
+    }
+}
