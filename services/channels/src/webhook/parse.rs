@@ -1,0 +1,375 @@
+//! From the JSON of `README.md` to one message.
+//!
+//! Its sender is a program that gets our answer, so whatever is wrong is refused
+//! with the reason and nothing is guessed. serde_json bounds the nesting depth
+//! and refuses lone surrogates; the gateway bounds the size.
+
+use base64::Engine;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::GeneralPurposeConfig;
+use model::contact::Party;
+use model::event::{Attachment, Message};
+use model::evidence::Evidence;
+use model::id::{MessageId, sha256_hex};
+use model::inbound::{Inbound, Realm, What};
+use model::time::Moment;
+use serde::Deserialize;
+
+use crate::channel::{Answer, Input, Parsed, Unparsed};
+use crate::{html, list};
+
+/// Longest name, address, thread or file name, in characters.
+const MAX_NAME_CHARS: usize = 512;
+/// Longest subject, in characters.
+const MAX_SUBJECT_CHARS: usize = 2_000;
+/// Longest text, in bytes; more belongs into an attachment.
+const MAX_TEXT_BYTES: usize = 256 * 1024;
+const MAX_ATTACHMENTS: usize = 100;
+/// Longest `webhook-id`, in characters.
+const MAX_ID_CHARS: usize = 256;
+
+/// All names of the shape, to tell which one was meant.
+const FIELDS: &[&str] = &[
+    "from",
+    "address",
+    "name",
+    "subject",
+    "text",
+    "html",
+    "thread",
+    "sent_at",
+    "attachments",
+    "media_type",
+    "content",
+];
+
+/// Padding or not, both are read.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
+);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Post {
+    from: From,
+    subject: Option<String>,
+    text: Option<String>,
+    html: Option<String>,
+    thread: Option<String>,
+    sent_at: Option<String>,
+    #[serde(default)]
+    attachments: Vec<File>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct From {
+    address: String,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    media_type: Option<String>,
+    content: String,
+}
+
+/// One post is one message; its external id is its `webhook-id`.
+pub fn parse(account: &str, input: &Input) -> Result<Parsed, Unparsed> {
+    let external_id = external_id(input)?;
+    // serde would also take an array of the fields in their order.
+    if input.body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(rejected("the body is no JSON object"));
+    }
+    let post: Post = serde_json::from_slice(&input.body).map_err(unreadable)?;
+    check(&post)?;
+    let occurred_at = match &post.sent_at {
+        Some(text) => Some(Moment::parse(text).ok_or_else(|| rejected("sent_at is no RFC 3339 moment"))?),
+        None => None,
+    };
+    let (text, html) = contents(&post)?;
+    let (attachments, blobs) = files(post.attachments)?;
+    let message = Message {
+        sender: Party {
+            // Two systems may use the same address for different people.
+            scheme: format!("webhook/{account}"),
+            address: post.from.address.trim().to_owned(),
+            name: post.from.name.filter(|name| !name.trim().is_empty()),
+            verified: true,
+        },
+        recipients: Vec::new(),
+        subject: post.subject.filter(|subject| !subject.trim().is_empty()),
+        text,
+        html,
+        attachments,
+        evidence: Evidence {
+            thread: post.thread.clone(),
+            ..Evidence::default()
+        },
+        automatic: None,
+        suppress_automatic_reply: false,
+        external_ids: vec![external_id.to_owned()],
+    };
+    let message_id = MessageId::received(Realm::Account.as_text(account), "webhook", external_id);
+    Ok(Parsed {
+        events: vec![Inbound {
+            realm: Realm::Account,
+            external_id: external_id.to_owned(),
+            thread: post.thread.unwrap_or_else(|| external_id.to_owned()),
+            occurred_at,
+            provider_sequence: None,
+            raw: None,
+            blobs,
+            what: What::Message(Box::new(message)),
+        }],
+        answer: Answer {
+            status: 200,
+            content_type: "application/json",
+            body: serde_json::json!({ "message_id": message_id.as_str() }).to_string(),
+        },
+    })
+}
+
+fn external_id(input: &Input) -> Result<&str, Unparsed> {
+    let id = input.header("webhook-id").unwrap_or_default().trim();
+    if id.is_empty() {
+        return Err(rejected("webhook-id is missing"));
+    }
+    at_most("webhook-id", id, MAX_ID_CHARS)?;
+    Ok(id)
+}
+
+fn check(post: &Post) -> Result<(), Unparsed> {
+    if post.from.address.trim().is_empty() {
+        return Err(rejected("from.address is empty"));
+    }
+    if post.thread.as_ref().is_some_and(|thread| thread.trim().is_empty()) {
+        return Err(rejected("thread is empty: leave it out, or name the thread"));
+    }
+    at_most("from.address", &post.from.address, MAX_NAME_CHARS)?;
+    at_most(
+        "from.name",
+        post.from.name.as_deref().unwrap_or_default(),
+        MAX_NAME_CHARS,
+    )?;
+    at_most("thread", post.thread.as_deref().unwrap_or_default(), MAX_NAME_CHARS)?;
+    at_most(
+        "subject",
+        post.subject.as_deref().unwrap_or_default(),
+        MAX_SUBJECT_CHARS,
+    )?;
+    if post.attachments.len() > MAX_ATTACHMENTS {
+        return Err(rejected(format!("more than {MAX_ATTACHMENTS} attachments")));
+    }
+    if post.text.as_ref().is_some_and(|text| text.len() > MAX_TEXT_BYTES) {
+        return Err(rejected(format!(
+            "text is longer than {MAX_TEXT_BYTES} bytes: send it as an attachment"
+        )));
+    }
+    if post.html.as_ref().is_some_and(|html| html.len() > html::MAX_BYTES) {
+        return Err(rejected(format!(
+            "html is longer than {} bytes: send it as an attachment",
+            html::MAX_BYTES
+        )));
+    }
+    Ok(())
+}
+
+/// The text, from the HTML if there is no other; and the HTML, sanitised.
+fn contents(post: &Post) -> Result<(String, Option<String>), Unparsed> {
+    let text = post.text.as_ref().filter(|text| !text.trim().is_empty());
+    let html = post.html.as_ref().filter(|html| !html.trim().is_empty());
+    match (text, html) {
+        (None, None) => Err(rejected("neither text nor html says anything")),
+        (Some(text), None) => Ok((text.clone(), None)),
+        (text, Some(html)) => {
+            let cleaned = html::clean(html);
+            Ok((text.cloned().unwrap_or(cleaned.text), cleaned.html))
+        }
+    }
+}
+
+fn files(files: Vec<File>) -> Result<(Vec<Attachment>, Vec<Vec<u8>>), Unparsed> {
+    let mut attachments = Vec::new();
+    let mut blobs = Vec::new();
+    for (index, file) in files.into_iter().enumerate() {
+        at_most("the name of an attachment", &file.name, MAX_NAME_CHARS)?;
+        let bytes = BASE64
+            .decode(&file.content)
+            .map_err(|_| rejected(format!("attachments[{index}].content is not base64")))?;
+        attachments.push(Attachment {
+            name: file_name(&file.name),
+            media_type: media_type(file.media_type, index)?,
+            size_bytes: bytes.len() as u64,
+            sha256: sha256_hex(&bytes),
+            content_id: None,
+        });
+        blobs.push(bytes);
+    }
+    Ok((attachments, blobs))
+}
+
+/// The name without any path; people will see it and systems will write it.
+fn file_name(name: &str) -> String {
+    let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let base: String = base.chars().filter(|character| !character.is_control()).collect();
+    match base.trim() {
+        "" | "." | ".." => "attachment".to_owned(),
+        base => base.to_owned(),
+    }
+}
+
+fn media_type(declared: Option<String>, index: usize) -> Result<String, Unparsed> {
+    let declared = declared.unwrap_or_else(|| "application/octet-stream".to_owned());
+    let is_plain = declared.len() <= 255 && declared.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if !is_plain || !declared.contains('/') {
+        return Err(rejected(format!("attachments[{index}].media_type is no media type")));
+    }
+    Ok(declared)
+}
+
+fn at_most(what: &str, text: &str, max_chars: usize) -> Result<(), Unparsed> {
+    if text.len() > max_chars && text.chars().count() > max_chars {
+        return Err(rejected(format!("{what} is longer than {max_chars} characters")));
+    }
+    Ok(())
+}
+
+/// serde's words; for an unknown field also the one that was probably meant.
+fn unreadable(error: serde_json::Error) -> Unparsed {
+    let text = error.to_string();
+    let unknown = text
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split('`').next());
+    match unknown.and_then(|field| list::nearest(field, FIELDS)) {
+        Some(meant) => rejected(format!("{text}; did you mean `{meant}`?")),
+        None => rejected(text),
+    }
+}
+
+fn rejected(reason: impl Into<String>) -> Unparsed {
+    Unparsed::Rejected { reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(id: &str, body: impl Into<Vec<u8>>) -> Input {
+        Input {
+            method: "POST".to_owned(),
+            url: "/in/shop".to_owned(),
+            headers: vec![("webhook-id".to_owned(), id.to_owned())],
+            body: body.into().into(),
+            received_at: Moment::from_ms(0),
+        }
+    }
+
+    fn message(inbound: &Inbound) -> &Message {
+        match &inbound.what {
+            What::Message(message) => message,
+            What::Delivery(_) => panic!("a delivery report"),
+        }
+    }
+
+    /// Each payload of `testdata/` and what is made of it. To renew a snapshot,
+    /// delete it and run the test.
+    #[test]
+    fn payloads_parse_as_before() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/webhook/testdata");
+        let mut count = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let parsed = parse("shop", &input("evt_1", std::fs::read(&path).unwrap()));
+            let found = format!("{parsed:#?}\n");
+            let snapshot = path.with_extension("parsed");
+            if !snapshot.exists() {
+                std::fs::write(&snapshot, &found).unwrap();
+            }
+            let expected = std::fs::read_to_string(&snapshot).unwrap();
+            assert_eq!(found, expected, "{}", path.display());
+            count += 1;
+        }
+        assert!(count >= 4, "{count} payloads");
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_its_reason() {
+        let check = |body: &str, expected: &str| match parse("shop", &input("evt_1", body)) {
+            Err(Unparsed::Rejected { reason }) => assert!(reason.contains(expected), "{body:.100}: {reason}"),
+            other => panic!("{body:.100}: {other:?}"),
+        };
+        check("", "no JSON object");
+        check("{", "EOF");
+        check("[]", "no JSON object");
+        check("{}", "missing field `from`");
+        check(r#"{"from":{"address":"a"},"txt":"x"}"#, "did you mean `text`?");
+        check(r#"{"from":{"adress":"a"},"text":"x"}"#, "did you mean `address`?");
+        check(r#"{"from":{"address":"a"},"zzzzzzzz":"x"}"#, "unknown field `zzzzzzzz`");
+        check(r#"{"from":{"address":" "},"text":"x"}"#, "from.address is empty");
+        check(r#"{"from":{"address":"a"}}"#, "neither text nor html");
+        check(
+            r#"{"from":{"address":"a"},"text":" \n","html":""}"#,
+            "neither text nor html",
+        );
+        check(r#"{"from":{"address":"a"},"text":"x","thread":""}"#, "thread is empty");
+        check(
+            r#"{"from":{"address":"a"},"text":"x","sent_at":"yesterday"}"#,
+            "sent_at",
+        );
+        check("{\"from\":{\"address\":\"a\"},\"text\":\"x\0\"}", "control character");
+        check(r#"{"from":{"address":"a"},"text":"\ud800"}"#, "hex escape");
+        check(r#"{"from":{"address":"a"},"text":"\udc00x"}"#, "surrogate");
+        check(
+            r#"{"from":{"address":"a"},"text":"x","attachments":[{"name":"f","content":"?"}]}"#,
+            "base64",
+        );
+        let long = "x".repeat(MAX_TEXT_BYTES + 1);
+        check(
+            &format!(r#"{{"from":{{"address":"a"}},"text":"{long}"}}"#),
+            "send it as an attachment",
+        );
+        let long = "ü".repeat(513);
+        check(
+            &format!(r#"{{"from":{{"address":"{long}"}},"text":"x"}}"#),
+            "from.address is longer",
+        );
+        check(&"[".repeat(100_000), "no JSON object");
+        check(&r#"{"from":"#.repeat(100_000), "unknown field");
+        check(&format!(r#"{{"text":{}"#, "[".repeat(100_000)), "invalid type");
+    }
+
+    #[test]
+    fn the_webhook_id_names_the_message() {
+        let body = r#"{"from":{"address":"a"},"text":"x"}"#;
+        for id in ["", " ", &"x".repeat(257)] {
+            assert!(parse("shop", &input(id, body)).is_err(), "{id}");
+        }
+        let parsed = parse("shop", &input("evt_1", body)).unwrap();
+        let again = parse("shop", &input("evt_1", body)).unwrap();
+        assert_eq!(parsed.events, again.events);
+        assert_eq!(parsed.events[0].external_id, "evt_1");
+        assert_eq!(parsed.events[0].thread, "evt_1");
+        assert_eq!(message(&parsed.events[0]).evidence.thread, None);
+        let expected = MessageId::received("shop", "webhook", "evt_1");
+        assert_eq!(parsed.answer.body, format!(r#"{{"message_id":"{expected}"}}"#));
+    }
+
+    #[test]
+    fn file_names_have_no_path() {
+        let check = |name: &str, expected: &str| assert_eq!(file_name(name), expected, "{name}");
+        check("a.pdf", "a.pdf");
+        check("../../etc/passwd", "passwd");
+        check("C:\\Users\\a.txt", "a.txt");
+        check("..", "attachment");
+        check("", "attachment");
+        check("a\u{0}b\n.txt", "ab.txt");
+        check("größe.txt", "größe.txt");
+    }
+}
