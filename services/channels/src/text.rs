@@ -1,0 +1,208 @@
+//! The texts of an event, made fit for the store and the log: no U+0000, which
+//! PostgreSQL cannot keep, and no more of anything than a record can carry. The
+//! raw input keeps what is cut here.
+
+use model::contact::Party;
+use model::event::{Attachment, DeliveryReport, Message, Recipient};
+use model::evidence::Evidence;
+use model::id::sha256_hex;
+
+/// Of a message's text, in bytes.
+const MAX_TEXT_BYTES: usize = 256 * 1024;
+/// Longer HTML is left out; the text says the same.
+const MAX_HTML_BYTES: usize = 384 * 1024;
+/// Of a subject, name, address, id or other short text, in bytes.
+const MAX_SHORT_BYTES: usize = 2_048;
+/// Of recipients, attachments, and ids of each sort.
+const MAX_ITEMS: usize = 200;
+
+/// U+0000 becomes U+FFFD.
+pub fn without_nul(text: String) -> String {
+    match text.contains('\0') {
+        true => text.replace('\0', "\u{fffd}"),
+        false => text,
+    }
+}
+
+/// A message whose every text is fit. Naming all fields makes the compiler ask
+/// when there is a new one.
+pub fn fit(message: Message) -> Message {
+    let Message {
+        sender,
+        recipients,
+        subject,
+        text,
+        html,
+        attachments,
+        evidence,
+        automatic,
+        suppress_automatic_reply,
+        external_ids,
+    } = message;
+    Message {
+        sender: fit_party(sender),
+        recipients: recipients.into_iter().take(MAX_ITEMS).map(fit_recipient).collect(),
+        subject: subject.map(short),
+        text: cut(without_nul(text), MAX_TEXT_BYTES),
+        html: html.map(without_nul).filter(|html| html.len() <= MAX_HTML_BYTES),
+        attachments: attachments.into_iter().take(MAX_ITEMS).map(fit_attachment).collect(),
+        evidence: fit_evidence(evidence),
+        automatic,
+        suppress_automatic_reply,
+        external_ids: ids(external_ids),
+    }
+}
+
+/// A report whose every text is fit.
+pub fn fit_report(report: DeliveryReport) -> DeliveryReport {
+    let DeliveryReport {
+        external_id,
+        state,
+        error,
+    } = report;
+    DeliveryReport {
+        external_id: without_nul(external_id),
+        state,
+        error: error.map(short),
+    }
+}
+
+fn fit_party(party: Party) -> Party {
+    let Party {
+        scheme,
+        address,
+        name,
+        verified,
+    } = party;
+    Party {
+        scheme: whole(scheme),
+        address: whole(address),
+        name: name.map(short),
+        verified,
+    }
+}
+
+fn fit_recipient(recipient: Recipient) -> Recipient {
+    let Recipient { role, address, name } = recipient;
+    Recipient {
+        role: short(role),
+        address: short(address),
+        name: name.map(short),
+    }
+}
+
+fn fit_attachment(attachment: Attachment) -> Attachment {
+    let Attachment {
+        name,
+        media_type,
+        size_bytes,
+        sha256,
+        content_id,
+    } = attachment;
+    Attachment {
+        name: short(name),
+        media_type: short(media_type),
+        size_bytes,
+        sha256,
+        content_id: content_id.map(short),
+    }
+}
+
+fn fit_evidence(evidence: Evidence) -> Evidence {
+    let Evidence {
+        mut signed_messages,
+        mut signed_conversations,
+        quoted_ids,
+        thread,
+    } = evidence;
+    signed_messages.truncate(MAX_ITEMS);
+    signed_conversations.truncate(MAX_ITEMS);
+    Evidence {
+        signed_messages,
+        signed_conversations,
+        quoted_ids: ids(quoted_ids),
+        thread: thread.map(whole),
+    }
+}
+
+/// An id that is too long is left out: cut, it would be another id.
+fn ids(ids: Vec<String>) -> Vec<String> {
+    ids.into_iter()
+        .filter(|id| !id.is_empty() && id.len() <= MAX_SHORT_BYTES)
+        .take(MAX_ITEMS)
+        .map(without_nul)
+        .collect()
+}
+
+/// A name that is compared: cut, it would be another name.
+fn whole(text: String) -> String {
+    match text.len() <= MAX_SHORT_BYTES {
+        true => without_nul(text),
+        false => format!("sha256:{}", sha256_hex(text.as_bytes())),
+    }
+}
+
+fn short(text: String) -> String {
+    cut(without_nul(text), MAX_SHORT_BYTES)
+}
+
+fn cut(mut text: String, max_bytes: usize) -> String {
+    const MARK: &str = "… [cut]";
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes - MARK.len()));
+        text.push_str(MARK);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_nul_and_no_flood_remain() {
+        let nul = || "a\0b".to_owned();
+        let message = fit(Message {
+            sender: Party {
+                scheme: nul(),
+                address: nul(),
+                name: Some(nul()),
+                verified: true,
+            },
+            recipients: vec![
+                Recipient {
+                    role: nul(),
+                    address: nul(),
+                    name: Some(nul()),
+                };
+                1_000
+            ],
+            subject: Some("ü".repeat(5_000)),
+            text: format!("\0{}", "ü".repeat(MAX_TEXT_BYTES)),
+            html: Some("x".repeat(MAX_HTML_BYTES + 1)),
+            attachments: vec![Attachment {
+                name: nul(),
+                media_type: nul(),
+                size_bytes: 1,
+                sha256: "00".to_owned(),
+                content_id: Some(nul()),
+            }],
+            evidence: Evidence {
+                quoted_ids: vec![nul(), String::new(), "x".repeat(5_000)],
+                thread: Some(nul()),
+                ..Evidence::default()
+            },
+            automatic: None,
+            suppress_automatic_reply: false,
+            external_ids: vec![nul(), String::new()],
+        });
+        let json = serde_json::to_string(&message).unwrap();
+        assert!(!json.contains("\\u0000"), "{json}");
+        assert_eq!(message.recipients.len(), MAX_ITEMS);
+        assert_eq!(message.html, None);
+        assert!(message.text.ends_with("ü… [cut]") && message.text.len() <= MAX_TEXT_BYTES);
+        assert!(message.subject.unwrap().len() <= MAX_SHORT_BYTES);
+        assert_eq!(message.evidence.quoted_ids, ["a\u{fffd}b"]);
+        assert_eq!(message.external_ids, ["a\u{fffd}b"]);
+    }
+}
