@@ -10,9 +10,12 @@ pub mod gateway;
 pub mod inbox;
 pub mod pull;
 
+mod backoff;
 pub mod guard;
 pub mod html;
+pub mod limit;
 pub mod signature;
+mod text;
 
 pub mod email;
 pub mod webhook;
