@@ -3,7 +3,7 @@
 use super::customer::SECRET;
 
 /// Mailboxes of ours, by name; each is an account and a queue of that name.
-pub const MAILBOXES: &[&str] = &["support", "it", "sales", "auto", "poison", "load", "hot"];
+pub const MAILBOXES: &[&str] = &["support", "it", "sales", "auto", "poison", "murky", "load", "hot"];
 
 /// Accounts that take webhooks; each is a queue of that name.
 pub const WEBHOOKS: &[&str] = &["hooks", "storm", "crash", "refused", "bad", "talk"];
@@ -73,7 +73,7 @@ secrets = ["{SECRET}"]
 /// Queues, calendar, promises, people and rules, the same in every world.
 pub fn desk(world: &str) -> String {
     let mut text = String::new();
-    for name in MAILBOXES.iter().chain(WEBHOOKS) {
+    for name in MAILBOXES.iter().chain(&["other"]).chain(WEBHOOKS) {
         text.push_str(&format!("\n[[queues]]\nname = \"{name}\"\npolicy = \"standard\"\n"));
     }
     text.push_str(
@@ -103,7 +103,7 @@ name = "agent"
 name = "employees report incidents"
 when = { all = [
   { field = "account", operator = "is", value = "it" },
-  { field = "employee", operator = "is", value = true },
+  { field = "sender.employee", operator = "is", value = true },
   { any = [
     { field = "subject", operator = "contains", value = "down" },
     { field = "text", operator = "contains", value = "nobody can work" },
@@ -113,7 +113,10 @@ then = { kind = "incident", impact = "high", urgency = "medium" }
 
 [[rules]]
 name = "confirm"
-when = { field = "account", operator = "is", value = "auto" }
+when = { any = [
+  { field = "account", operator = "is", value = "auto" },
+  { field = "account", operator = "is", value = "other" },
+] }
 then = { automatic_reply = "We have your message and call it {{ticket.number}}." }
 "#,
     );

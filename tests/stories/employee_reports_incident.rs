@@ -34,7 +34,7 @@ pub async fn run(world: &World) -> Result<()> {
     let rule = rule_trace(&ticket)?;
     ensure!(rule["matched"] == true, "the trace says it did not match: {rule}");
     saw(rule, "account", &json!("it"), true)?;
-    saw(rule, "employee", &json!(true), true)?;
+    saw(rule, "sender.employee", &json!(true), true)?;
     saw(rule, "subject", &json!("The mail server is down"), true)?;
 
     // A person at work, but nothing is down: the same rule says what it saw, and no.
@@ -66,7 +66,7 @@ pub async fn run(world: &World) -> Result<()> {
     world.mail.send_bytes(&world.theirs("stranger"), &it, &forged).await?;
     let ticket = world.desk.ticket("it", "All servers are down").await?;
     ensure!(ticket["kind"] == "case", "a forged sender made an incident: {ticket}");
-    saw(rule_trace(&ticket)?, "employee", &json!(false), false)
+    saw(rule_trace(&ticket)?, "sender.employee", &json!(false), false)
 }
 
 fn rule_trace(ticket: &Value) -> Result<&Value> {
