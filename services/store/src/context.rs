@@ -1,26 +1,360 @@
 //! Reads what the decisions about a batch need, in a number of statements that
 //! does not depend on the batch.
 
-use crate::{Error, Store};
-use model::context::{Book, Context};
-use model::event::Event;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
+
+use sqlx::AnyConnection;
+
+use model::contact::Identity;
+use model::context::{Book, Context, KnownMessage, MessageReference};
+use model::event::{Body, DeliveryState, Event, Message};
+use model::id::{ContactId, ConversationId, MessageId, TicketId};
+use model::ticket::Ticket;
+use model::time::Moment;
+
+use crate::apply::offset;
+use crate::conversations::conversation_of;
+use crate::sql::{get, json, parsed, parsed_if_any, rows, sql};
+use crate::write::MAX_EXTERNAL_ID_BYTES;
+use crate::{Error, Store};
+
+/// Open tickets of a contact that a decision may look at: the latest.
+const OPEN_TICKETS: usize = 20;
+
+/// What a batch asks for.
+#[derive(Default)]
+struct Asked {
+    message_ids: BTreeSet<MessageId>,
+    signed_messages: BTreeSet<MessageId>,
+    external_ids: BTreeSet<String>,
+    /// (account, thread name).
+    threads: BTreeSet<(String, String)>,
+    conversations: BTreeSet<ConversationId>,
+    senders: BTreeSet<Identity>,
+}
 
 impl Store {
     /// What is known that bears on these events, and the partition's next offset
-    /// (0 for one never seen).
+    /// (0 for one never seen). What stays of its `numbers` goes back by
+    /// [`Store::return_numbers`].
     pub async fn context(
         &self,
-        _book: Arc<Book>,
-        _topic: &str,
-        _partition: i32,
-        _events: &[&Event],
+        book: Arc<Book>,
+        topic: &str,
+        partition: i32,
+        events: &[&Event],
     ) -> Result<Context, Error> {
-        unimplemented!()
+        let asked = Asked::by(events);
+        let mut context = Context {
+            book,
+            ..Context::default()
+        };
+        {
+            let mut connection = self.read("reading a context").await?;
+            context.next_offset = offset(&mut connection, topic, partition).await?;
+            read(&mut connection, &asked, &mut context).await?;
+        }
+        let new_messages = asked.message_ids.len() - context.known_messages.len();
+        context.numbers = self.take_numbers(new_messages).await?;
+        Ok(context)
     }
 
     /// The next offset of each partition of a topic, by the store.
-    pub async fn offsets(&self, _topic: &str) -> Result<Vec<(i32, i64)>, Error> {
-        unimplemented!()
+    pub async fn offsets(&self, topic: &str) -> Result<Vec<(i32, i64)>, Error> {
+        let doing = "reading offsets";
+        let mut connection = self.read(doing).await?;
+        let found = sql(
+            "SELECT partition, next_offset FROM partitions WHERE topic = $1 ORDER BY partition",
+            doing,
+        )
+        .bind(topic)
+        .all(&mut connection)
+        .await?;
+        found
+            .iter()
+            .map(|row| {
+                let partition: i64 = get(row, "partition")?;
+                let partition = i32::try_from(partition).map_err(|error| Error::corrupt(doing, error))?;
+                Ok((partition, get(row, "next_offset")?))
+            })
+            .collect()
     }
+}
+
+impl Asked {
+    fn by(events: &[&Event]) -> Self {
+        let mut asked = Self::default();
+        for event in events {
+            asked.message_ids.extend(event.message_id());
+            match &event.body {
+                Body::MessageReceived(message) => asked.add(event, message),
+                Body::DeliveryReported(report) => asked.add_external_id(&report.external_id),
+                Body::Parked { .. } | Body::Quarantined { .. } => {}
+            }
+        }
+        asked
+    }
+
+    fn add(&mut self, event: &Event, message: &Message) {
+        let evidence = &message.evidence;
+        self.signed_messages.extend(evidence.signed_messages.iter().cloned());
+        self.conversations.extend(evidence.signed_conversations.iter().cloned());
+        for quoted in &evidence.quoted_ids {
+            self.add_external_id(quoted);
+        }
+        if let Some(thread) = &evidence.thread {
+            self.threads.insert((event.account.clone(), thread.clone()));
+        }
+        self.senders.insert(message.sender.identity());
+    }
+
+    fn add_external_id(&mut self, external_id: &str) {
+        // What is longer is not stored, and U+0000 is no part of an id.
+        if external_id.len() <= MAX_EXTERNAL_ID_BYTES && !external_id.contains('\0') {
+            self.external_ids.insert(external_id.to_owned());
+        }
+    }
+}
+
+async fn read(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    read_messages(connection, asked, context).await?;
+    read_external_ids(connection, asked, context).await?;
+    read_threads(connection, asked, context).await?;
+    read_contacts(connection, asked, context).await?;
+
+    let mut reachable = asked.conversations.clone();
+    reachable.extend(context.signed_messages.values().cloned());
+    reachable.extend(context.threads.values().cloned());
+    let references = context.external_ids.values().flatten();
+    reachable.extend(references.map(|reference| reference.conversation_id.clone()));
+    read_conversations(connection, &reachable, context).await?;
+
+    read_tickets(connection, context).await?;
+    read_open_tickets(connection, context).await?;
+    read_budgets(connection, asked, context).await
+}
+
+/// Those of the batch, and those of ours that it quotes.
+async fn read_messages(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    let ids: BTreeSet<&MessageId> = asked.message_ids.union(&asked.signed_messages).collect();
+    let found = rows(
+        "SELECT m.id, m.account, m.conversation_id, m.erased_at FROM {rows} JOIN messages AS m ON m.id = v.column1",
+        "reading known messages",
+    )
+    .of(ids.into_iter().map(MessageId::as_str))
+    .all(connection)
+    .await?;
+    for row in &found {
+        let id = parsed(row, "id", MessageId::parse)?;
+        let is_erased = get::<Option<i64>>(row, "erased_at")?.is_some();
+        if asked.signed_messages.contains(&id) {
+            let conversation_id = parsed(row, "conversation_id", ConversationId::parse)?;
+            context.signed_messages.insert(id.clone(), conversation_id);
+        }
+        if asked.message_ids.contains(&id) {
+            let accounts = if is_erased {
+                BTreeSet::new()
+            } else {
+                BTreeSet::from([get(row, "account")?])
+            };
+            context.known_messages.insert(id, KnownMessage { accounts });
+        }
+    }
+    let others = rows(
+        "SELECT a.message_id, a.account FROM {rows} JOIN message_accounts AS a ON a.message_id = v.column1",
+        "reading accounts of messages",
+    )
+    .of(context.known_messages.keys().map(MessageId::as_str))
+    .all(connection)
+    .await?;
+    for row in &others {
+        let id = parsed(row, "message_id", MessageId::parse)?;
+        if let Some(known) = context.known_messages.get_mut(&id)
+            && !known.accounts.is_empty()
+        {
+            known.accounts.insert(get(row, "account")?);
+        }
+    }
+    Ok(())
+}
+
+async fn read_external_ids(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    let found = rows(
+        "SELECT e.external_id, m.id, m.conversation_id, m.account, m.delivery
+         FROM {rows} JOIN external_ids AS e ON e.external_id = v.column1 JOIN messages AS m ON m.id = e.message_id
+         WHERE m.erased_at IS NULL
+         ORDER BY m.received_at, m.id",
+        "reading messages by external id",
+    )
+    .of(asked.external_ids.iter())
+    .all(connection)
+    .await?;
+    for row in &found {
+        let reference = MessageReference {
+            message_id: parsed(row, "id", MessageId::parse)?,
+            conversation_id: parsed(row, "conversation_id", ConversationId::parse)?,
+            account: get(row, "account")?,
+            delivery: parsed_if_any(row, "delivery", DeliveryState::parse)?,
+        };
+        let external_id = get(row, "external_id")?;
+        context.external_ids.entry(external_id).or_default().push(reference);
+    }
+    Ok(())
+}
+
+async fn read_threads(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    let mut statement = rows(
+        "SELECT c.id, c.account, c.thread_name FROM {rows}
+         JOIN conversations AS c ON c.account = v.column1 AND c.thread_name = v.column2
+         WHERE c.thread_name IS NOT NULL",
+        "reading conversations by thread name",
+    );
+    for (account, thread) in &asked.threads {
+        statement.push(vec![account.into(), thread.into()]);
+    }
+    for row in &statement.all(connection).await? {
+        let id = parsed(row, "id", ConversationId::parse)?;
+        context
+            .threads
+            .insert((get(row, "account")?, get(row, "thread_name")?), id);
+    }
+    Ok(())
+}
+
+async fn read_contacts(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    let mut statement = rows(
+        "SELECT i.scheme, i.address, i.verified, i.contact_id FROM {rows} JOIN identities AS i
+         ON i.scheme = v.column1 AND i.address = v.column2 AND i.verified = v.column3",
+        "reading contacts",
+    );
+    for sender in &asked.senders {
+        statement.push(vec![
+            sender.scheme.as_str().into(),
+            sender.address.as_str().into(),
+            sender.verified.into(),
+        ]);
+    }
+    for row in &statement.all(connection).await? {
+        let identity = Identity {
+            scheme: get(row, "scheme")?,
+            address: get(row, "address")?,
+            verified: get::<i64>(row, "verified")? != 0,
+        };
+        let contact_id = parsed(row, "contact_id", ContactId::parse)?;
+        context.contacts.insert(identity, contact_id);
+    }
+    Ok(())
+}
+
+async fn read_conversations(
+    connection: &mut AnyConnection,
+    ids: &BTreeSet<ConversationId>,
+    context: &mut Context,
+) -> Result<(), Error> {
+    let found = rows(
+        "SELECT c.* FROM {rows} JOIN conversations AS c ON c.id = v.column1",
+        "reading conversations",
+    )
+    .of(ids.iter().map(ConversationId::as_str))
+    .all(connection)
+    .await?;
+    for row in &found {
+        let conversation = conversation_of(row)?;
+        context.conversations.insert(conversation.id.clone(), conversation);
+    }
+    Ok(())
+}
+
+async fn read_tickets(connection: &mut AnyConnection, context: &mut Context) -> Result<(), Error> {
+    let ids: BTreeSet<&TicketId> = context
+        .conversations
+        .values()
+        .filter_map(|conversation| conversation.ticket_id.as_ref())
+        .collect();
+    let found = rows(
+        "SELECT t.snapshot FROM {rows} JOIN tickets AS t ON t.id = v.column1",
+        "reading tickets",
+    )
+    .of(ids.into_iter().map(TicketId::as_str))
+    .all(connection)
+    .await?;
+    for row in &found {
+        let ticket: Ticket = json(row, "snapshot")?;
+        context.tickets.insert(ticket.id.clone(), ticket);
+    }
+    Ok(())
+}
+
+/// The latest open ones of the senders. A monitoring system may have thousands
+/// open, so the index is read from its end and only as far as needed.
+async fn read_open_tickets(connection: &mut AnyConnection, context: &mut Context) -> Result<(), Error> {
+    let contacts: BTreeSet<&ContactId> = context.contacts.values().collect();
+    let found = rows(
+        "SELECT t.contact_id, t.snapshot FROM {rows} JOIN tickets AS t ON t.contact_id = v.column1 AND t.is_open = 1
+             AND t.opened_at >= COALESCE((SELECT o.opened_at FROM tickets AS o
+                 WHERE o.contact_id = v.column1 AND o.is_open = 1 ORDER BY o.opened_at DESC LIMIT 1 OFFSET 19), 0)
+         ORDER BY t.opened_at DESC, t.id DESC",
+        "reading open tickets",
+    )
+    .of(contacts.into_iter().map(ContactId::as_str))
+    .all(connection)
+    .await?;
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for row in &found {
+        let count = seen.entry(get(row, "contact_id")?).or_default();
+        *count += 1;
+        if *count <= OPEN_TICKETS {
+            let ticket: Ticket = json(row, "snapshot")?;
+            context.tickets.insert(ticket.id.clone(), ticket);
+        }
+    }
+    Ok(())
+}
+
+/// Automatic replies: of each conversation, and to each address today. Whether
+/// the address was verified makes no difference to a budget.
+async fn read_budgets(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    let found = rows(
+        "SELECT r.conversation_id, COUNT(*) AS replies FROM {rows}
+         JOIN automatic_replies AS r ON r.conversation_id = v.column1 GROUP BY r.conversation_id",
+        "reading budgets of conversations",
+    )
+    .of(context.conversations.keys().map(ConversationId::as_str))
+    .all(connection)
+    .await?;
+    for row in &found {
+        let id = parsed(row, "conversation_id", ConversationId::parse)?;
+        context.replies_in_conversation.insert(id, get(row, "replies")?);
+    }
+
+    let now = Moment::from(SystemTime::now());
+    let today = now.plus_ms(-now.as_ms().rem_euclid(24 * 60 * 60 * 1000));
+    let addresses: BTreeSet<(&str, &str)> = asked
+        .senders
+        .iter()
+        .map(|sender| (sender.scheme.as_str(), sender.address.as_str()))
+        .collect();
+    let mut statement = rows(
+        "SELECT r.scheme, r.address, COUNT(*) AS replies FROM {rows} JOIN automatic_replies AS r
+         ON r.scheme = v.column1 AND r.address = v.column2 AND r.sent_at >= v.column3 GROUP BY r.scheme, r.address",
+        "reading budgets of addresses",
+    );
+    for (scheme, address) in addresses {
+        statement.push(vec![scheme.into(), address.into(), today.into()]);
+    }
+    for row in &statement.all(connection).await? {
+        let (scheme, address): (String, String) = (get(row, "scheme")?, get(row, "address")?);
+        let replies: i64 = get(row, "replies")?;
+        for verified in [false, true] {
+            let identity = Identity {
+                scheme: scheme.clone(),
+                address: address.clone(),
+                verified,
+            };
+            context.replies_today.insert(identity, replies);
+        }
+    }
+    Ok(())
 }

@@ -1,33 +1,170 @@
 //! Reads of conversations and their messages, for the API and the channels.
 
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+
+use model::conversation::{Conversation, Direction, StoredMessage};
+use model::event::{DeliveryState, Message, Raw};
+use model::id::{ContactId, ConversationId, MessageId, TicketId};
+
+use crate::sql::{get, json, moment, parsed, parsed_if_any, sql};
+use crate::write::raw_of;
 use crate::{Error, Store};
-use model::conversation::{Conversation, StoredMessage};
-use model::id::{ConversationId, MessageId};
+
+/// How many messages an answer refers to.
+const REFERENCES: i64 = 20;
 
 impl Store {
     /// One conversation with its participants.
-    pub async fn conversation(&self, _id: &ConversationId) -> Result<Option<Conversation>, Error> {
-        unimplemented!()
+    pub async fn conversation(&self, id: &ConversationId) -> Result<Option<Conversation>, Error> {
+        let doing = "reading a conversation";
+        let mut connection = self.read(doing).await?;
+        let row = sql("SELECT * FROM conversations WHERE id = $1", doing)
+            .bind(id.as_str())
+            .first(&mut connection)
+            .await?;
+        row.as_ref().map(conversation_of).transpose()
     }
 
     /// Its messages in order (C5), `after` the given one, without raw bytes.
     pub async fn messages(
         &self,
-        _id: &ConversationId,
-        _after: Option<&MessageId>,
-        _limit: i64,
+        id: &ConversationId,
+        after: Option<&MessageId>,
+        limit: i64,
     ) -> Result<Vec<StoredMessage>, Error> {
-        unimplemented!()
+        let doing = "reading messages";
+        let mut connection = self.read(doing).await?;
+        // The place of the message to go on after: NULL compares as false, so
+        // an unknown one gives nothing.
+        let text = match after {
+            None => {
+                "SELECT id, conversation_id, account, direction, author, occurred_at, received_at, provider_sequence,
+                     sequence, delivery, delivery_error, request_sha256, external_ids, content
+                 FROM messages WHERE conversation_id = $1 AND erased_at IS NULL AND $2 = ''
+                 ORDER BY occurred_at, COALESCE(provider_sequence, 0), received_at, id LIMIT $3"
+            }
+            Some(_) => {
+                "SELECT id, conversation_id, account, direction, author, occurred_at, received_at, provider_sequence,
+                     sequence, delivery, delivery_error, request_sha256, external_ids, content
+                 FROM messages WHERE conversation_id = $1 AND erased_at IS NULL
+                     AND (occurred_at, COALESCE(provider_sequence, 0), received_at, id)
+                       > (SELECT occurred_at, COALESCE(provider_sequence, 0), received_at, id
+                          FROM messages WHERE id = $2)
+                 ORDER BY occurred_at, COALESCE(provider_sequence, 0), received_at, id LIMIT $3"
+            }
+        };
+        let found = sql(text, doing)
+            .bind(id.as_str())
+            .bind(after.map_or("", MessageId::as_str))
+            .bind(limit)
+            .all(&mut connection)
+            .await?;
+        found.iter().map(message_of).collect()
     }
 
     /// One message, raw input included.
-    pub async fn message(&self, _id: &MessageId) -> Result<Option<StoredMessage>, Error> {
-        unimplemented!()
+    pub async fn message(&self, id: &MessageId) -> Result<Option<StoredMessage>, Error> {
+        let doing = "reading a message";
+        let mut connection = self.read(doing).await?;
+        let row = sql("SELECT * FROM messages WHERE id = $1 AND erased_at IS NULL", doing)
+            .bind(id.as_str())
+            .first(&mut connection)
+            .await?;
+        let Some(row) = &row else { return Ok(None) };
+        let mut message = message_of(row)?;
+        if get::<Option<String>>(row, "raw_request")?.is_some() {
+            let request: Raw = json(row, "raw_request")?;
+            message.raw = Some(raw_of(request, get(row, "raw")?));
+        }
+        Ok(Some(message))
     }
 
     /// External ids of a conversation's latest messages (at most 20, oldest
     /// first), for the References of an answer.
-    pub async fn thread_references(&self, _id: &ConversationId) -> Result<Vec<String>, Error> {
-        unimplemented!()
+    pub async fn thread_references(&self, id: &ConversationId) -> Result<Vec<String>, Error> {
+        let mut connection = self.read("reading references").await?;
+        references(&mut connection, id, None).await
     }
+}
+
+/// External ids of the latest messages of a conversation, those before `before`
+/// if it is given, oldest first. Our own name of a message means nothing outside.
+pub(crate) async fn references(
+    connection: &mut AnyConnection,
+    id: &ConversationId,
+    before: Option<&MessageId>,
+) -> Result<Vec<String>, Error> {
+    let text = match before {
+        None => {
+            "SELECT id, external_ids FROM messages
+             WHERE conversation_id = $1 AND direction <> 'note' AND erased_at IS NULL AND $2 = ''
+             ORDER BY occurred_at DESC, COALESCE(provider_sequence, 0) DESC, received_at DESC, id DESC LIMIT $3"
+        }
+        Some(_) => {
+            "SELECT id, external_ids FROM messages
+             WHERE conversation_id = $1 AND direction <> 'note' AND erased_at IS NULL
+                 AND (occurred_at, COALESCE(provider_sequence, 0), received_at, id)
+                   < (SELECT occurred_at, COALESCE(provider_sequence, 0), received_at, id FROM messages WHERE id = $2)
+             ORDER BY occurred_at DESC, COALESCE(provider_sequence, 0) DESC, received_at DESC, id DESC LIMIT $3"
+        }
+    };
+    let found = sql(text, "reading references")
+        .bind(id.as_str())
+        .bind(before.map_or("", MessageId::as_str))
+        .bind(REFERENCES)
+        .all(connection)
+        .await?;
+    let mut references = Vec::new();
+    for row in found.iter().rev() {
+        let own: String = get(row, "id")?;
+        let external_ids: Vec<String> = json(row, "external_ids")?;
+        references.extend(external_ids.into_iter().filter(|external_id| *external_id != own));
+    }
+    Ok(references)
+}
+
+pub(crate) fn conversation_of(row: &AnyRow) -> Result<Conversation, Error> {
+    Ok(Conversation {
+        id: parsed(row, "id", ConversationId::parse)?,
+        account: get(row, "account")?,
+        channel: get(row, "channel")?,
+        contact_id: parsed(row, "contact_id", ContactId::parse)?,
+        subject: get(row, "subject")?,
+        thread: get(row, "thread")?,
+        thread_name: get(row, "thread_name")?,
+        ticket_id: parsed_if_any(row, "ticket_id", TicketId::parse)?,
+        participants: json(row, "participants")?,
+        suggested: parsed_if_any(row, "suggested", ConversationId::parse)?,
+        epoch: get(row, "epoch")?,
+        last_sequence: get(row, "last_sequence")?,
+        last_message_at: moment(row, "last_message_at")?,
+        created_at: moment(row, "created_at")?,
+        version: get(row, "version")?,
+    })
+}
+
+/// Without its raw input.
+pub(crate) fn message_of(row: &AnyRow) -> Result<StoredMessage, Error> {
+    let content: Message = json(row, "content")?;
+    let external_ids = json(row, "external_ids")?;
+    Ok(StoredMessage {
+        id: parsed(row, "id", MessageId::parse)?,
+        conversation_id: parsed(row, "conversation_id", ConversationId::parse)?,
+        account: get(row, "account")?,
+        direction: parsed(row, "direction", Direction::parse)?,
+        author: get(row, "author")?,
+        message: Message {
+            external_ids,
+            ..content
+        },
+        occurred_at: moment(row, "occurred_at")?,
+        received_at: moment(row, "received_at")?,
+        provider_sequence: get(row, "provider_sequence")?,
+        sequence: get(row, "sequence")?,
+        delivery: parsed_if_any(row, "delivery", DeliveryState::parse)?,
+        delivery_error: get(row, "delivery_error")?,
+        raw: None,
+        request_sha256: get(row, "request_sha256")?,
+    })
 }

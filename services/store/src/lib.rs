@@ -3,11 +3,18 @@
 
 pub mod error;
 
+mod schema;
+mod sql;
+
+pub mod context;
+pub mod numbers;
+
+pub mod apply;
+mod write;
+
 pub mod accounts;
 pub mod announcements;
-pub mod apply;
 pub mod book;
-pub mod context;
 pub mod conversations;
 pub mod lease;
 pub mod outbox;
@@ -15,25 +22,192 @@ pub mod parked;
 pub mod people;
 pub mod tickets;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use error::Error;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyPool, AssertSqlSafe, ConnectOptions, Executor, Transaction};
+
+/// Connections to PostgreSQL, and readers of SQLite, a process.
+const CONNECTIONS: u32 = 10;
+
+/// For how long a statement waits for another process's lock on the SQLite file.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// For how long a caller waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(10);
 
 /// The pools of one database.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    /// On SQLite a single connection: it has one writer at a time.
+    writer: AnyPool,
+    reader: AnyPool,
+    shared: Arc<Shared>,
+}
+
+/// What all clones of a store share.
+#[derive(Default)]
+struct Shared {
+    numbers: Mutex<numbers::Pool>,
+    book: Mutex<Option<book::Cached>>,
+}
 
 impl Store {
     /// Opens `sqlite:PATH` (created if missing) or `postgres://…`. Does not migrate.
-    pub async fn open(_url: &str) -> Result<Self, Error> {
-        unimplemented!()
+    pub async fn open(url: &str) -> Result<Self, Error> {
+        sqlx::any::install_default_drivers();
+        let (writer, reader) = if let Some(path) = url.strip_prefix("sqlite:") {
+            open_sqlite(path).await?
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let pool = open_postgres(url).await?;
+            (pool.clone(), pool)
+        } else {
+            return Err(Error::Settings(
+                "the store's url must begin with `sqlite:` or `postgres:`".to_owned(),
+            ));
+        };
+        Ok(Self {
+            writer,
+            reader,
+            shared: Arc::default(),
+        })
     }
 
-    /// Brings the schema to this version. Safe to call from several processes at once.
-    pub async fn migrate(&self) -> Result<(), Error> {
-        unimplemented!()
+    /// Closes all connections, waiting for those in use.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.reader.close().await;
     }
 
-    /// Waits until the schema is the one this program needs, or says that it is not.
-    pub async fn check_schema(&self) -> Result<(), Error> {
-        unimplemented!()
+    /// A connection to read from.
+    async fn read(&self, doing: &'static str) -> Result<PoolConnection<Any>, Error> {
+        self.reader
+            .acquire()
+            .await
+            .map_err(|source| Error::from_sqlx(doing, source))
     }
+
+    /// The rows that a query finds, each converted.
+    async fn read_all<T>(
+        &self,
+        query: sql::Statement,
+        convert: impl Fn(&AnyRow) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        if query.asks_for_nul() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.read("waiting for a connection").await?;
+        let found = query.all(&mut connection).await?;
+        found.iter().map(convert).collect()
+    }
+
+    /// A transaction that writes.
+    async fn begin(&self, doing: &'static str) -> Result<Transaction<'static, Any>, Error> {
+        let begun = if self.is_sqlite() {
+            // So that waiting for another process's lock comes first, where it can be waited for.
+            self.writer.begin_with("BEGIN IMMEDIATE").await
+        } else {
+            self.writer.begin().await
+        };
+        begun.map_err(|source| Error::from_sqlx(doing, source))
+    }
+
+    fn is_sqlite(&self) -> bool {
+        self.writer.connect_options().database_url.scheme() == "sqlite"
+    }
+}
+
+async fn commit(transaction: Transaction<'static, Any>, doing: &'static str) -> Result<(), Error> {
+    transaction
+        .commit()
+        .await
+        .map_err(|source| Error::from_sqlx(doing, source))
+}
+
+async fn open_sqlite(path: &str) -> Result<(AnyPool, AnyPool), Error> {
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let path = std::path::absolute(Path::new(path))
+        .map_err(|error| Error::Settings(format!("the store's path {path:?} is wrong: {error}")))?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Error::Settings(format!(
+                "the store's folder {} cannot be made: {error}",
+                folder.display()
+            ))
+        })?;
+    }
+    let url = format!("sqlite://{}?mode=rwc", percent_encoded(&path.to_string_lossy()));
+    let options = connect_options(&url)?;
+    let writer = pool(1)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute(AssertSqlSafe(pragmas())).await?;
+                // Stays in the file, so a reader need not set it.
+                connection.execute("PRAGMA journal_mode = WAL").await?;
+                Ok(())
+            })
+        })
+        .connect_with(options.clone())
+        .await
+        .map_err(|source| Error::from_sqlx("opening the SQLite file", source))?;
+    let reader = pool(CONNECTIONS)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute(AssertSqlSafe(pragmas())).await?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options);
+    Ok((writer, reader))
+}
+
+/// FULL: a commit is on the disk when it returns.
+fn pragmas() -> String {
+    format!(
+        "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF",
+        BUSY.as_millis()
+    )
+}
+
+async fn open_postgres(url: &str) -> Result<AnyPool, Error> {
+    let mark = if url.contains('?') { '&' } else { '?' };
+    let options = connect_options(&format!("{url}{mark}statement-cache-capacity=300"))?;
+    // Lazily: a database that is away for now is no reason not to start.
+    Ok(pool(CONNECTIONS).connect_lazy_with(options))
+}
+
+fn pool(connections: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE)
+}
+
+fn connect_options(url: &str) -> Result<AnyConnectOptions, Error> {
+    let options: AnyConnectOptions = url
+        .parse()
+        .map_err(|_| Error::Settings("the store's url cannot be read".to_owned()))?;
+    // Slow statements are measured, not logged: their arguments are nobody's business.
+    Ok(options.disable_statement_logging())
+}
+
+fn percent_encoded(path: &str) -> String {
+    let mut encoded = String::new();
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }

@@ -1,10 +1,12 @@
 //! Reads of tickets, their events, clocks and traces.
 
-use crate::{Error, Store};
 use model::id::{ConversationId, TicketId};
 use model::ticket::{Ticket, TicketEvent};
 use model::time::Moment;
 use model::trace::Trace;
+
+use crate::sql::{json, moment_if_any, parsed, sql};
+use crate::{Error, Store};
 
 /// What a list of tickets is narrowed by; `None` and empty: everything.
 #[derive(Clone, Debug, Default)]
@@ -22,46 +24,102 @@ impl Store {
     /// Newest first, those before the cursor (opened at, id).
     pub async fn list_tickets(
         &self,
-        _filter: &TicketFilter,
-        _before: Option<(Moment, TicketId)>,
-        _limit: i64,
+        filter: &TicketFilter,
+        before: Option<(Moment, TicketId)>,
+        limit: i64,
     ) -> Result<Vec<Ticket>, Error> {
-        unimplemented!()
+        let (opened_at, id) = match &before {
+            Some((opened_at, id)) => (opened_at.as_ms(), id.as_str()),
+            None => (i64::MAX, ""),
+        };
+        let statement = sql(
+            "SELECT snapshot FROM tickets
+             WHERE (opened_at, id) < ($1, $2)
+                 AND ($3 IS NULL OR kind = $3) AND ($4 IS NULL OR queue = $4)
+                 AND ($5 IS NULL OR category = $5) AND ($6 IS NULL OR state = $6)
+                 AND ($7 IS NULL OR assignee = $7) AND ($8 IS NULL OR contact_id = $8)
+                 AND ($9 IS NULL OR needs_attention = $9)
+             ORDER BY opened_at DESC, id DESC LIMIT $10",
+            "reading a list of tickets",
+        )
+        .bind(opened_at)
+        .bind(id)
+        .bind(filter.kind.as_deref())
+        .bind(filter.queue.as_deref())
+        .bind(filter.category.as_deref())
+        .bind(filter.state.as_deref())
+        .bind(filter.assignee.as_deref())
+        .bind(filter.contact_id.as_deref())
+        .bind(filter.needs_attention.map(i64::from))
+        .bind(limit);
+        self.read_all(statement, |row| json(row, "snapshot")).await
     }
 
     /// One by its number.
-    pub async fn ticket(&self, _number: &str) -> Result<Option<Ticket>, Error> {
-        unimplemented!()
+    pub async fn ticket(&self, number: &str) -> Result<Option<Ticket>, Error> {
+        let statement = sql("SELECT snapshot FROM tickets WHERE number = $1", "reading a ticket").bind(number);
+        Ok(self.read_all(statement, |row| json(row, "snapshot")).await?.pop())
     }
 
     /// One by its id.
-    pub async fn ticket_by_id(&self, _id: &TicketId) -> Result<Option<Ticket>, Error> {
-        unimplemented!()
+    pub async fn ticket_by_id(&self, id: &TicketId) -> Result<Option<Ticket>, Error> {
+        let statement = sql("SELECT snapshot FROM tickets WHERE id = $1", "reading a ticket").bind(id.as_str());
+        Ok(self.read_all(statement, |row| json(row, "snapshot")).await?.pop())
     }
 
     /// All its events, in order.
-    pub async fn ticket_events(&self, _id: &TicketId) -> Result<Vec<TicketEvent>, Error> {
-        unimplemented!()
+    pub async fn ticket_events(&self, id: &TicketId) -> Result<Vec<TicketEvent>, Error> {
+        let statement = sql(
+            "SELECT content FROM ticket_events WHERE ticket_id = $1 ORDER BY version",
+            "reading a ticket's events",
+        )
+        .bind(id.as_str());
+        self.read_all(statement, |row| json(row, "content")).await
     }
 
     /// Traces of the decisions about its messages, in order.
-    pub async fn ticket_traces(&self, _id: &TicketId) -> Result<Vec<Trace>, Error> {
-        unimplemented!()
+    pub async fn ticket_traces(&self, id: &TicketId) -> Result<Vec<Trace>, Error> {
+        let statement = sql(
+            "SELECT t.content FROM ticket_events AS e JOIN traces AS t ON t.message_id = e.message_id
+             WHERE e.ticket_id = $1 ORDER BY e.version",
+            "reading a ticket's traces",
+        )
+        .bind(id.as_str());
+        self.read_all(statement, |row| json(row, "content")).await
     }
 
     /// Its conversations, the oldest first.
-    pub async fn ticket_conversations(&self, _id: &TicketId) -> Result<Vec<ConversationId>, Error> {
-        unimplemented!()
+    pub async fn ticket_conversations(&self, id: &TicketId) -> Result<Vec<ConversationId>, Error> {
+        let statement = sql(
+            "SELECT conversation_id FROM ticket_conversations WHERE ticket_id = $1 ORDER BY version",
+            "reading a ticket's conversations",
+        )
+        .bind(id.as_str());
+        self.read_all(statement, |row| parsed(row, "conversation_id", ConversationId::parse))
+            .await
     }
 
-    /// Tickets with a clock whose `next_at` has come, the most overdue first; and
-    /// how many such clocks there are at most `limit`.
-    pub async fn tickets_with_due_clocks(&self, _now: Moment, _limit: i64) -> Result<Vec<Ticket>, Error> {
-        unimplemented!()
+    /// Tickets with a clock whose `next_at` has come, the most overdue first, at most `limit`.
+    pub async fn tickets_with_due_clocks(&self, now: Moment, limit: i64) -> Result<Vec<Ticket>, Error> {
+        let statement = sql(
+            "SELECT snapshot FROM tickets WHERE next_clock_at IS NOT NULL AND next_clock_at <= $1
+             ORDER BY next_clock_at LIMIT $2",
+            "reading due clocks",
+        )
+        .bind(now)
+        .bind(limit);
+        self.read_all(statement, |row| json(row, "snapshot")).await
     }
 
     /// The earliest `next_at` of all clocks.
     pub async fn next_clock_at(&self) -> Result<Option<Moment>, Error> {
-        unimplemented!()
+        let statement = sql(
+            "SELECT MIN(next_clock_at) AS next_clock_at FROM tickets WHERE next_clock_at IS NOT NULL",
+            "reading the next clock",
+        );
+        let found = self
+            .read_all(statement, |row| moment_if_any(row, "next_clock_at"))
+            .await?;
+        Ok(found.into_iter().flatten().next())
     }
 }

@@ -1,0 +1,4 @@
+//! The contract of the store, on both databases.
+
+mod batches;
+mod given;
