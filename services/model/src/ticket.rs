@@ -260,3 +260,6 @@ pub struct Opening {
     /// The message's received time.
     pub at: Moment,
 }
+
+#[cfg(test)]
+mod tests;
