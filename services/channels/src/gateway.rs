@@ -68,8 +68,11 @@ enum Refused {
 }
 
 /// Routes of the public listener. Everything else there is answered by
-/// [`not_found`], in the same words as an unknown account.
-pub fn routes(accounts: Accounts, inbox: Inbox) -> Router {
+/// [`not_found`], in the same words as an unknown account; so is an account whose
+/// input we fetch ourselves: what it believes without a signature must not come
+/// from here.
+pub fn routes(mut accounts: Accounts, inbox: Inbox) -> Router {
+    accounts.retain(|_, account| !account.channel.pulls());
     let gateway = Arc::new(Gateway {
         accounts,
         inbox,
