@@ -2,14 +2,15 @@
 //! One transaction writes the message and its outbox row; a repeat under the
 //! same Idempotency-Key finds what the first time wrote.
 
+mod attachments;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use data_encoding::BASE64;
 use model::context::Changes;
-use model::conversation::{Authored, Direction, Draft, StoredMessage, note as decide_note, reply as decide_reply};
-use model::event::Attachment;
+use model::conversation::{self, Authored, Conversation, Direction, Draft, StoredMessage};
 use model::id::{ConversationId, MessageId, sha256_hex};
+use model::time::Moment;
 use serde::Deserialize;
 use store::apply::Outcome;
 use utoipa::ToSchema;
@@ -19,9 +20,6 @@ use crate::extract::{Body, IdempotencyKey, Path};
 use crate::messages::MessageView;
 use crate::token::Person;
 use crate::{ATTEMPTS, Desk, conversations, now};
-
-/// Of one reply.
-const MAX_ATTACHMENTS: usize = 50;
 
 /// An answer to the contact.
 #[derive(Deserialize, ToSchema)]
@@ -33,21 +31,7 @@ struct Reply {
     #[serde(default)]
     subject: Option<String>,
     #[serde(default)]
-    attachments: Vec<File>,
-}
-
-/// A file to be sent along.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = ReplyAttachment)]
-struct File {
-    /// Without any path.
-    name: String,
-    #[schema(example = "application/pdf")]
-    media_type: String,
-    /// Base64 (RFC 4648 section 4, padded).
-    #[schema(content_encoding = "base64")]
-    content: String,
+    attachments: Vec<attachments::File>,
 }
 
 /// A note among ourselves, never sent.
@@ -59,7 +43,8 @@ struct Note {
 
 /// What is to be written.
 enum Writing {
-    Reply(Draft),
+    /// With the bytes of its attachments.
+    Reply(Draft, Vec<Vec<u8>>),
     Note(String),
 }
 
@@ -96,12 +81,7 @@ pub async fn reply(
         idempotency_key: &key,
         request_sha256: &request_sha256,
     };
-    conversations::load(&desk, &id).await?;
-    if let Some(answer) = written_before(&desk, &authored).await? {
-        return Ok(answer);
-    }
-    let draft = draft(&desk, reply).await?;
-    write(&desk, &id, &authored, &Writing::Reply(draft)).await
+    write(&desk, &id, &authored, &draft(reply)?).await
 }
 
 /// Writes a note that the contact never sees.
@@ -144,14 +124,8 @@ fn fingerprint(what: &str, id: &ConversationId, body: &Body) -> String {
     sha256_hex(&bytes)
 }
 
-/// Checks the reply and keeps its attachments, before anything refers to them.
-async fn draft(desk: &Desk, reply: Reply) -> Result<Draft, Error> {
-    if reply.attachments.len() > MAX_ATTACHMENTS {
-        return Err(Error::invalid(
-            "invalid",
-            format!("a reply takes at most {MAX_ATTACHMENTS} attachments"),
-        ));
-    }
+/// Checks what can be checked without knowing the conversation.
+fn draft(reply: Reply) -> Result<Writing, Error> {
     let text = if reply.attachments.is_empty() {
         checked_text(reply.text)?
     } else {
@@ -165,20 +139,14 @@ async fn draft(desk: &Desk, reply: Reply) -> Result<Draft, Error> {
             "`subject` must be one line of at most 998 characters",
         ));
     }
-    let mut decoded = Vec::new();
-    for file in reply.attachments {
-        decoded.push(checked_file(file)?);
-    }
-    let mut attachments = Vec::new();
-    for (file, bytes) in decoded {
-        attachments.push(kept(desk, file, bytes).await?);
-    }
-    Ok(Draft {
+    let (attachments, files) = attachments::checked(reply.attachments)?.into_iter().unzip();
+    let draft = Draft {
         subject: reply.subject,
         text,
         html: None,
         attachments,
-    })
+    };
+    Ok(Writing::Reply(draft, files))
 }
 
 fn checked_text(text: String) -> Result<String, Error> {
@@ -186,56 +154,6 @@ fn checked_text(text: String) -> Result<String, Error> {
         return Err(Error::invalid("missing_field", "`text` must not be empty"));
     }
     Ok(text)
-}
-
-fn checked_file(file: File) -> Result<(File, Vec<u8>), Error> {
-    let is_name = (1..=255).contains(&file.name.len())
-        && !matches!(file.name.as_str(), "." | "..")
-        && !file
-            .name
-            .chars()
-            .any(|char| char.is_control() || matches!(char, '/' | '\\'));
-    if !is_name {
-        return Err(Error::invalid(
-            "invalid",
-            "an attachment's `name` must be a file name without path, of at most 255 bytes",
-        ));
-    }
-    if !is_media_type(&file.media_type) {
-        return Err(Error::invalid(
-            "invalid",
-            "an attachment's `media_type` must look like text/plain, without parameters",
-        ));
-    }
-    let bytes = BASE64
-        .decode(file.content.as_bytes())
-        .map_err(|_| Error::invalid("invalid", "an attachment's `content` must be base64 with padding"))?;
-    Ok((file, bytes))
-}
-
-/// RFC 6838 section 4.2.
-fn is_media_type(text: &str) -> bool {
-    let is_name = |name: &str| {
-        (1..=127).contains(&name.len())
-            && name.starts_with(|char: char| char.is_ascii_alphanumeric())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
-    };
-    text.split_once('/')
-        .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
-}
-
-async fn kept(desk: &Desk, file: File, bytes: Vec<u8>) -> Result<Attachment, Error> {
-    let size_bytes = bytes.len() as u64;
-    let sha256 = desk.blobs.put(bytes).await?;
-    Ok(Attachment {
-        name: file.name,
-        media_type: file.media_type.to_ascii_lowercase(),
-        size_bytes,
-        sha256,
-        content_id: None,
-    })
 }
 
 /// Loads, lets the model decide, commits; again, if somebody else was faster. A
@@ -252,6 +170,7 @@ async fn write(
             return Ok(answer);
         }
         let changes = decide(desk, &conversation, authored, writing).await?;
+        keep_files(desk, writing).await?;
         if desk.store.commit(&changes).await? == Outcome::Applied {
             let message_id = MessageId::authored(authored.author, authored.idempotency_key);
             let message = changes.messages.into_iter().find(|message| message.id == message_id);
@@ -264,32 +183,48 @@ async fn write(
 
 async fn decide(
     desk: &Desk,
-    conversation: &model::conversation::Conversation,
+    conversation: &Conversation,
     authored: &Authored<'_>,
     writing: &Writing,
 ) -> Result<Changes, Error> {
-    let book = desk.store.book().await?;
+    let (book, now) = (desk.store.book().await?, now());
     let ticket = match &conversation.ticket_id {
         Some(ticket_id) => desk.store.ticket_by_id(ticket_id).await?,
         None => None,
     };
+    let ticket = ticket.as_ref();
     let changes = match writing {
-        Writing::Reply(draft) => {
+        Writing::Reply(draft, _) => {
             let latest = latest_inbound(desk, &conversation.id).await?;
+            let latest = latest.as_ref();
+            let asked_at = latest.map_or(now, |message| message.received_at);
+            check_channel(desk, &conversation.account, draft, asked_at, now).await?;
             let draft = draft.clone();
-            decide_reply(
-                conversation,
-                ticket.as_ref(),
-                latest.as_ref(),
-                draft,
-                authored,
-                now(),
-                &book.sla,
-            )?
+            conversation::reply(conversation, ticket, latest, draft, authored, now, &book.sla)?
         }
-        Writing::Note(text) => decide_note(conversation, ticket.as_ref(), text.clone(), authored, now(), &book.sla)?,
+        Writing::Note(text) => conversation::note(conversation, ticket, text.clone(), authored, now, &book.sla)?,
     };
     Ok(changes)
+}
+
+/// Whether the account's channel can carry the answer, by what it declares.
+async fn check_channel(desk: &Desk, name: &str, draft: &Draft, asked_at: Moment, now: Moment) -> Result<(), Error> {
+    let accounts = desk.store.accounts().await?;
+    let Some(account) = accounts.iter().find(|account| account.plan.name == name) else {
+        let detail = format!("the account {name} is no longer declared, so nothing can leave by it");
+        return Err(Error::conflict("account_gone", detail));
+    };
+    Ok(account.declaration.check(draft, asked_at, now)?)
+}
+
+/// Attachments are durable before anything refers to them.
+async fn keep_files(desk: &Desk, writing: &Writing) -> Result<(), Error> {
+    if let Writing::Reply(_, files) = writing {
+        for bytes in files {
+            desk.blobs.put(bytes.clone()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Whom to answer: the latest message that came in, and not from a machine if a person wrote any.

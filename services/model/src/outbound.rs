@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::Draft;
+use crate::error::Refusal;
 use crate::event::{Attachment, Recipient};
 use crate::id::{ConversationId, MessageId};
 use crate::time::Moment;
@@ -46,6 +48,42 @@ pub struct Declaration {
     pub join: Join,
 }
 
+impl Declaration {
+    /// Whether the channel can carry this answer to what was asked at `asked_at`.
+    pub fn check(&self, draft: &Draft, asked_at: Moment, now: Moment) -> Result<(), Refusal> {
+        let chars = draft.text.chars().count() as u64;
+        if let Some(max) = self.max_chars
+            && chars > u64::from(max)
+        {
+            return Err(Refusal::invalid(format!(
+                "the text has {chars} characters; this channel carries at most {max}"
+            )));
+        }
+        let sizes = draft.attachments.iter().map(|attachment| attachment.size_bytes);
+        let bytes = sizes.fold(0, u64::saturating_add);
+        match self.max_attachment_bytes {
+            None if !draft.attachments.is_empty() => {
+                return Err(Refusal::invalid("this channel carries no attachments"));
+            }
+            Some(max) if bytes > max => {
+                return Err(Refusal::invalid(format!(
+                    "the attachments have {bytes} bytes; this channel carries at most {max}"
+                )));
+            }
+            None | Some(_) => {}
+        }
+        if let Some(window_ms) = self.reply_window_ms
+            && now.since_ms(asked_at) > window_ms
+        {
+            let hours = window_ms / 3_600_000;
+            return Err(Refusal::wrong_state(format!(
+                "this channel allows an answer within {hours} hours of the contact's latest message, and that is from {asked_at}"
+            )));
+        }
+        Ok(())
+    }
+}
+
 /// Which ticket a known contact's message joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,4 +92,59 @@ pub enum Join {
     Open,
     /// Only the ticket of the conversation that evidence names (C9).
     Thread,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_carries_what_it_declares() {
+        let narrow = Declaration {
+            max_chars: Some(4),
+            formats: vec!["text/plain".to_owned()],
+            reply_window_ms: Some(1_000),
+            resend_safe: false,
+            max_attachment_bytes: Some(10),
+            join: Join::Open,
+        };
+        let wide = Declaration {
+            max_chars: None,
+            reply_window_ms: None,
+            max_attachment_bytes: None,
+            ..narrow.clone()
+        };
+        let draft = |text: &str, sizes: &[u64]| Draft {
+            text: text.to_owned(),
+            attachments: sizes.iter().map(|size_bytes| file(*size_bytes)).collect(),
+            ..Draft::default()
+        };
+        let check = |declaration: &Declaration, draft: &Draft, waited_ms: i64| {
+            let asked_at = Moment::from_ms(0);
+            let checked = declaration.check(draft, asked_at, asked_at.plus_ms(waited_ms));
+            checked.map_err(|refusal| refusal.code)
+        };
+        let table = [
+            (&narrow, draft("äöüß", &[4, 6]), 1_000, Ok(())),
+            (&narrow, draft("äöüßx", &[]), 0, Err("invalid")),
+            (&narrow, draft("text", &[4, 7]), 0, Err("invalid")),
+            (&narrow, draft("text", &[u64::MAX, 1]), 0, Err("invalid")),
+            (&narrow, draft("text", &[]), 1_001, Err("wrong_state")),
+            (&wide, draft("a longer text", &[]), i64::MAX, Ok(())),
+            (&wide, draft("text", &[0]), 0, Err("invalid")),
+        ];
+        for (declaration, draft, waited_ms, expected) in table {
+            assert_eq!(check(declaration, &draft, waited_ms), expected, "{draft:?} {waited_ms}");
+        }
+    }
+
+    fn file(size_bytes: u64) -> Attachment {
+        Attachment {
+            name: "file".to_owned(),
+            media_type: "text/plain".to_owned(),
+            size_bytes,
+            sha256: String::new(),
+            content_id: None,
+        }
+    }
 }
