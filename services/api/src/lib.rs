@@ -100,6 +100,7 @@ fn closed() -> OpenApiRouter<Desk> {
         .routes(routes!(replies::note))
         .routes(routes!(messages::show))
         .routes(routes!(messages::raw))
+        .routes(routes!(messages::attachment))
         .routes(routes!(messages::resend))
         .routes(routes!(messages::settle))
         .routes(routes!(parked::list))

@@ -1,97 +1,21 @@
-//! `/v1/messages`: one message, its raw input, and a person's word on its delivery.
+//! `/v1/messages`: one message, its raw input and files, and a person's word on its delivery.
+
+mod view;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use model::conversation::{Direction, StoredMessage};
-use model::event::{Attachment, Automatic, DeliveryState, Raw, RawContent, Recipient};
-use model::id::{ConversationId, MessageId};
-use model::time::Moment;
-use serde::{Deserialize, Serialize};
+use model::conversation::StoredMessage;
+use model::event::{DeliveryState, Raw, RawContent};
+use model::id::MessageId;
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::error::{BodyProblems, Error, Problem, Problems};
 use crate::extract::{Body, IdempotencyKey, Path};
 use crate::{Desk, now};
-
-/// A message, received or sent, or a note.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Message)]
-pub struct MessageView {
-    #[schema(value_type = String)]
-    id: MessageId,
-    #[schema(value_type = String)]
-    conversation_id: ConversationId,
-    /// Where it arrived first, or by which it leaves.
-    account: String,
-    /// `inbound`, `outbound` or `note`; the contact never sees a note.
-    #[schema(value_type = String, example = "inbound")]
-    direction: Direction,
-    /// The contact's id, a person of the desk, or `rule:<name>`.
-    author: String,
-    sender: SenderView,
-    recipients: Vec<RecipientView>,
-    subject: Option<String>,
-    text: String,
-    /// Sanitised.
-    html: Option<String>,
-    attachments: Vec<AttachmentView>,
-    /// Why it is no person's: `generated`, `list`, `reply`, `bounce` or `own`.
-    #[schema(value_type = Option<String>)]
-    automatic: Option<Automatic>,
-    /// How far a message of ours has come: `queued`, `sending`, `uncertain`, `sent`, `failed`,
-    /// `delivered` or `read`.
-    #[schema(value_type = Option<String>, example = "sent")]
-    delivery: Option<DeliveryState>,
-    /// Why the delivery failed or is uncertain.
-    delivery_error: Option<String>,
-    /// The sender's time, never later than `received_at`.
-    #[schema(value_type = String, format = DateTime)]
-    occurred_at: Moment,
-    /// When it reached us; for a message of ours, when it was written.
-    #[schema(value_type = String, format = DateTime)]
-    received_at: Moment,
-    /// The number that the contact's client resumes by; null for notes.
-    sequence: Option<i64>,
-    /// Ids under which others speak of it.
-    external_ids: Vec<String>,
-}
-
-/// Who wrote it, as the channel saw it.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Sender)]
-struct SenderView {
-    scheme: String,
-    address: String,
-    name: Option<String>,
-    /// Somebody whom we trust vouches for the address.
-    verified: bool,
-}
-
-/// To whom it was sent.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Recipient)]
-struct RecipientView {
-    /// `to` or `cc`.
-    role: String,
-    address: String,
-    name: Option<String>,
-}
-
-/// A file of a message.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Attachment)]
-struct AttachmentView {
-    name: String,
-    /// As its sender declared it.
-    media_type: String,
-    size_bytes: u64,
-    /// Lower-case hexadecimal.
-    sha256: String,
-    /// What `cid:` in the HTML refers to.
-    content_id: Option<String>,
-}
+pub use view::MessageView;
 
 /// A person's word on an uncertain message.
 #[derive(Deserialize, ToSchema)]
@@ -130,14 +54,32 @@ pub async fn raw(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Res
         None => None,
     };
     let bytes = bytes.ok_or_else(|| Error::not_found("raw input"))?;
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (
-            header::CONTENT_DISPOSITION,
-            format!("attachment; filename=\"{}.bin\"", message.id),
-        ),
-    ];
-    Ok((headers, bytes).into_response())
+    Ok(download(&format!("{}.bin", message.id), bytes))
+}
+
+/// A file of a message, to be saved: never as the type that its sender declared.
+#[utoipa::path(get, path = "/v1/messages/{id}/attachments/{sha256}", operation_id = "show_attachment", tag = "messages",
+    params(
+        ("id" = String, Path, description = "`msg_…`"),
+        ("sha256" = String, Path, description = "The attachment's `sha256`"),
+    ),
+    responses(
+        (status = 200, description = "The bytes", body = Octets, content_type = "application/octet-stream"),
+        Problems,
+    ))]
+pub async fn attachment(
+    State(desk): State<Desk>,
+    Path((id, sha256)): Path<(String, String)>,
+) -> Result<Response, Error> {
+    let message = load(&desk, &parse(&id)?).await?.message;
+    let attachment = message
+        .attachments
+        .into_iter()
+        .find(|attachment| attachment.sha256 == sha256);
+    let attachment = attachment.ok_or_else(|| Error::not_found("attachment"))?;
+    let bytes = desk.blobs.get(&attachment.sha256).await?;
+    let bytes = bytes.ok_or_else(|| Error::not_found("attachment"))?;
+    Ok(download(&attachment.name, bytes))
 }
 
 /// Sends a failed or uncertain message again.
@@ -219,6 +161,26 @@ async fn load(desk: &Desk, id: &MessageId) -> Result<StoredMessage, Error> {
     message.ok_or_else(|| Error::not_found("message"))
 }
 
+/// Bytes for saving, not for showing. The name is percent-encoded as RFC 8187 wants it.
+fn download(name: &str, bytes: Vec<u8>) -> Response {
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename*=UTF-8''{encoded}"),
+        ),
+    ];
+    (headers, bytes).into_response()
+}
+
 async fn settled(
     desk: &Desk,
     id: &MessageId,
@@ -237,57 +199,4 @@ async fn settled(
         ));
     }
     Ok(Json(message.into()))
-}
-
-impl From<StoredMessage> for MessageView {
-    fn from(stored: StoredMessage) -> Self {
-        let message = stored.message;
-        Self {
-            id: stored.id,
-            conversation_id: stored.conversation_id,
-            account: stored.account,
-            direction: stored.direction,
-            author: stored.author,
-            sender: SenderView {
-                scheme: message.sender.scheme,
-                address: message.sender.address,
-                name: message.sender.name,
-                verified: message.sender.verified,
-            },
-            recipients: message.recipients.into_iter().map(Into::into).collect(),
-            subject: message.subject,
-            text: message.text,
-            html: message.html,
-            attachments: message.attachments.into_iter().map(Into::into).collect(),
-            automatic: message.automatic,
-            delivery: stored.delivery,
-            delivery_error: stored.delivery_error,
-            occurred_at: stored.occurred_at,
-            received_at: stored.received_at,
-            sequence: stored.sequence,
-            external_ids: message.external_ids,
-        }
-    }
-}
-
-impl From<Recipient> for RecipientView {
-    fn from(recipient: Recipient) -> Self {
-        Self {
-            role: recipient.role,
-            address: recipient.address,
-            name: recipient.name,
-        }
-    }
-}
-
-impl From<Attachment> for AttachmentView {
-    fn from(attachment: Attachment) -> Self {
-        Self {
-            name: attachment.name,
-            media_type: attachment.media_type,
-            size_bytes: attachment.size_bytes,
-            sha256: attachment.sha256,
-            content_id: attachment.content_id,
-        }
-    }
 }

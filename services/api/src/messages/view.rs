@@ -1,0 +1,139 @@
+//! A message in JSON.
+
+use model::conversation::{Direction, StoredMessage};
+use model::event::{Attachment, Automatic, DeliveryState, Recipient};
+use model::id::{ConversationId, MessageId};
+use model::time::Moment;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A message, received or sent, or a note.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Message)]
+pub struct MessageView {
+    #[schema(value_type = String)]
+    id: MessageId,
+    #[schema(value_type = String)]
+    conversation_id: ConversationId,
+    /// Where it arrived first, or by which it leaves.
+    account: String,
+    /// `inbound`, `outbound` or `note`; the contact never sees a note.
+    #[schema(value_type = String, example = "inbound")]
+    direction: Direction,
+    /// The contact's id, a person of the desk, or `rule:<name>`.
+    author: String,
+    sender: SenderView,
+    recipients: Vec<RecipientView>,
+    subject: Option<String>,
+    text: String,
+    /// Sanitised.
+    html: Option<String>,
+    attachments: Vec<AttachmentView>,
+    /// Why it is no person's: `generated`, `list`, `reply`, `bounce` or `own`.
+    #[schema(value_type = Option<String>)]
+    automatic: Option<Automatic>,
+    /// How far a message of ours has come: `queued`, `sending`, `uncertain`, `sent`, `failed`,
+    /// `delivered` or `read`.
+    #[schema(value_type = Option<String>, example = "sent")]
+    delivery: Option<DeliveryState>,
+    /// Why the delivery failed or is uncertain.
+    delivery_error: Option<String>,
+    /// The sender's time, never later than `received_at`.
+    #[schema(value_type = String, format = DateTime)]
+    occurred_at: Moment,
+    /// When it reached us; for a message of ours, when it was written.
+    #[schema(value_type = String, format = DateTime)]
+    received_at: Moment,
+    /// The number that the contact's client resumes by; null for notes.
+    sequence: Option<i64>,
+    /// Ids under which others speak of it.
+    external_ids: Vec<String>,
+}
+
+/// Who wrote it, as the channel saw it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Sender)]
+struct SenderView {
+    scheme: String,
+    address: String,
+    name: Option<String>,
+    /// Somebody whom we trust vouches for the address.
+    verified: bool,
+}
+
+/// To whom it was sent.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Recipient)]
+struct RecipientView {
+    /// `to` or `cc`.
+    role: String,
+    address: String,
+    name: Option<String>,
+}
+
+/// A file of a message.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attachment)]
+struct AttachmentView {
+    name: String,
+    /// As its sender declared it.
+    media_type: String,
+    size_bytes: u64,
+    /// Lower-case hexadecimal.
+    sha256: String,
+    /// What `cid:` in the HTML refers to.
+    content_id: Option<String>,
+}
+
+impl From<StoredMessage> for MessageView {
+    fn from(stored: StoredMessage) -> Self {
+        let message = stored.message;
+        Self {
+            id: stored.id,
+            conversation_id: stored.conversation_id,
+            account: stored.account,
+            direction: stored.direction,
+            author: stored.author,
+            sender: SenderView {
+                scheme: message.sender.scheme,
+                address: message.sender.address,
+                name: message.sender.name,
+                verified: message.sender.verified,
+            },
+            recipients: message.recipients.into_iter().map(Into::into).collect(),
+            subject: message.subject,
+            text: message.text,
+            html: message.html,
+            attachments: message.attachments.into_iter().map(Into::into).collect(),
+            automatic: message.automatic,
+            delivery: stored.delivery,
+            delivery_error: stored.delivery_error,
+            occurred_at: stored.occurred_at,
+            received_at: stored.received_at,
+            sequence: stored.sequence,
+            external_ids: message.external_ids,
+        }
+    }
+}
+
+impl From<Recipient> for RecipientView {
+    fn from(recipient: Recipient) -> Self {
+        Self {
+            role: recipient.role,
+            address: recipient.address,
+            name: recipient.name,
+        }
+    }
+}
+
+impl From<Attachment> for AttachmentView {
+    fn from(attachment: Attachment) -> Self {
+        Self {
+            name: attachment.name,
+            media_type: attachment.media_type,
+            size_bytes: attachment.size_bytes,
+            sha256: attachment.sha256,
+            content_id: attachment.content_id,
+        }
+    }
+}

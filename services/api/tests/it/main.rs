@@ -1,0 +1,13 @@
+//! The API, as its callers meet it: through the router, on a real store that is
+//! filled by the model's own decisions.
+
+mod house;
+
+mod accounts;
+mod conversations;
+mod messages;
+mod openapi;
+mod parked;
+mod replies;
+mod requests;
+mod tickets;
