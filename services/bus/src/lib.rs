@@ -9,7 +9,10 @@ mod error;
 mod wire;
 
 mod large;
+
+mod kafka;
 mod local;
+mod spool;
 
 mod blobs;
 mod metrics;
@@ -21,12 +24,17 @@ use std::time::{Duration, Instant};
 use model::context::Announcement;
 use model::event::Event;
 use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::blobs::Blobs;
 pub use self::error::Error;
+use self::kafka::{Kafka, KafkaReader, Refused};
 use self::local::{LocalReader, Log};
 use self::metrics::Metrics;
+use self::spool::Spool;
+pub use self::spool::spool_status;
+use self::wire::Encoded;
 
 /// Arrivals, keyed by thread, kept 30 days.
 pub const EVENTS: &str = "tributary.events.v1";
@@ -95,19 +103,36 @@ pub struct Bus {
 }
 
 struct Inner {
-    log: Log,
+    log: Way,
     blobs: Blobs,
     metrics: Metrics,
     tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+enum Way {
+    Local(Log),
+    Kafka { kafka: Kafka, spool: Option<Spool> },
 }
 
 /// Reads one topic as a member of a group (Kafka), or from the local log.
 pub struct Reader {
-    way: LocalReader,
+    way: ReaderWay,
 }
 
-/// How long arrivals and announcements are kept.
+enum ReaderWay {
+    Local(LocalReader),
+    Kafka(Box<KafkaReader>),
+}
+
+/// How long the local log keeps records.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long `publish` waits for Kafka where there is no spool.
+const PATIENCE_WITHOUT_SPOOL: Duration = Duration::from_secs(1);
+/// How long announcements wait for Kafka; they are announced again.
+const ANNOUNCING_PATIENCE: Duration = Duration::from_secs(10);
+/// How long stopping waits for what is still under way to Kafka.
+const FLUSHING_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Bus {
     /// Connects, creates missing topics with their retention, opens the spool and
@@ -116,19 +141,34 @@ impl Bus {
         let blobs = Blobs::open(&settings.blobs_url)?;
         let metrics = Metrics::register(registry);
         let tasks = TaskTracker::new();
-        let Some(path) = settings.url.strip_prefix("local:") else {
-            return Err(Error::Settings(format!(
-                "[bus] url must be local:PATH or kafka:HOST:PORT,…, not `{}`",
-                settings.url
-            )));
+        let stop = CancellationToken::new();
+        let log = match settings.url.split_once(':') {
+            Some(("local", path)) => Way::Local(Log::open(Path::new(path), Some(RETENTION), &tasks).await?),
+            Some(("kafka", servers)) => {
+                let kafka = Kafka::open(servers, settings.partitions, &tasks, stop.clone()).await?;
+                let spool = match &settings.spool {
+                    Some(spool) if spool.max_bytes > 0 => {
+                        let (kafka, blobs, metrics) = (kafka.clone(), blobs.clone(), metrics.clone());
+                        Some(Spool::open(spool, kafka, blobs, metrics, &tasks, stop.clone()).await?)
+                    }
+                    _ => None,
+                };
+                Way::Kafka { kafka, spool }
+            }
+            _ => {
+                return Err(Error::Settings(format!(
+                    "[bus] url must be local:PATH or kafka:HOST:PORT,…, not `{}`",
+                    settings.url
+                )));
+            }
         };
-        let log = Log::open(Path::new(path), Some(RETENTION), &tasks).await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 log,
                 blobs,
                 metrics,
                 tasks,
+                stop,
             }),
         })
     }
@@ -136,35 +176,43 @@ impl Bus {
     /// Publishes pushed input: durable when it returns, in Kafka or, after 100 ms
     /// without Kafka, in the spool. Raw bytes over the limit become a blob.
     pub async fn publish(&self, event: Event) -> Result<(), Error> {
-        let began = Instant::now();
-        let record = large::encode(event, &self.inner.blobs, large::RECORD_MAX_BYTES).await?;
-        self.inner.log.append(EVENTS, vec![record], u64::MAX).await?;
-        self.inner.metrics.count_published("local");
-        self.inner
-            .metrics
-            .publish_seconds
-            .observe(began.elapsed().as_secs_f64());
-        Ok(())
+        match &self.inner.log {
+            Way::Kafka { spool: Some(_), .. } => self.publish_within(event, None).await,
+            Way::Kafka { spool: None, .. } | Way::Local(_) => {
+                self.publish_within(event, Some(PATIENCE_WITHOUT_SPOOL)).await
+            }
+        }
     }
 
     /// Publishes input that can wait at its source (a mailbox), or whose loss is
     /// allowed (quarantine): never spooled. Waits up to `patience`.
-    pub async fn publish_unspooled(&self, event: Event, _patience: Duration) -> Result<(), Error> {
-        self.publish(event).await
+    pub async fn publish_unspooled(&self, event: Event, patience: Duration) -> Result<(), Error> {
+        self.publish_within(event, Some(patience)).await
     }
 
     /// Publishes announcements on the desk topic, in order; durable when it returns.
     pub async fn announce(&self, announcements: &[Announcement]) -> Result<(), Error> {
         let records: Vec<_> = announcements.iter().map(wire::encode_announcement).collect();
-        self.inner.log.append(DESK, records, u64::MAX).await?;
-        Ok(())
+        match &self.inner.log {
+            Way::Local(log) => log.append(DESK, records, u64::MAX).await.map(drop),
+            Way::Kafka { kafka, .. } => {
+                let all_arrived = kafka.send_all(DESK, &records);
+                match tokio::time::timeout(ANNOUNCING_PATIENCE, all_arrived).await {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(refused)) => Err(refused.into()),
+                    Err(_) => Err(Error::Unavailable("kafka does not answer in time".to_owned())),
+                }
+            }
+        }
     }
 
     /// A reader of this topic. Readers of one group share its partitions.
     pub async fn reader(&self, topic: &str, group: &str) -> Result<Reader, Error> {
-        Ok(Reader {
-            way: self.inner.log.reader(topic, group),
-        })
+        let way = match &self.inner.log {
+            Way::Local(log) => ReaderWay::Local(log.reader(topic, group)),
+            Way::Kafka { kafka, .. } => ReaderWay::Kafka(Box::new(kafka.reader(topic, group))),
+        };
+        Ok(Reader { way })
     }
 
     /// Where large bytes lie.
@@ -174,29 +222,120 @@ impl Bus {
 
     /// Whether another push would be accepted even without Kafka: a gateway's readiness.
     pub async fn has_space(&self) -> bool {
-        self.inner.log.is_writable().await
+        match &self.inner.log {
+            Way::Local(log) => log.is_writable().await,
+            Way::Kafka { spool: Some(spool), .. } => spool.has_space().await,
+            Way::Kafka { kafka, spool: None } => kafka.is_reachable().await,
+        }
     }
 
     /// What waits in the spool.
     pub async fn pending(&self) -> Pending {
-        Pending::default()
+        match &self.inner.log {
+            Way::Kafka { spool: Some(spool), .. } => spool.pending().await,
+            Way::Kafka { spool: None, .. } | Way::Local(_) => Pending::default(),
+        }
     }
 
     /// The offset behind the last record of each partition of a topic.
     pub async fn end_offsets(&self, topic: &str) -> Result<Vec<(i32, i64)>, Error> {
-        Ok(vec![(0, self.inner.log.totals(topic).await?.next_offset)])
+        match &self.inner.log {
+            Way::Local(log) => Ok(vec![(0, log.totals(topic).await?.next_offset)]),
+            Way::Kafka { kafka, .. } => kafka.end_offsets(topic).await,
+        }
     }
 
     /// Lets what is under way come to its end, within the deadline.
     pub async fn stop(&self, deadline: Duration) {
+        let began = Instant::now();
+        self.inner.stop.cancel();
         self.inner.tasks.close();
         let end = async {
-            self.inner.log.close().await;
+            match &self.inner.log {
+                Way::Local(log) => log.close().await,
+                Way::Kafka { kafka, spool } => {
+                    // Nobody waits for what is left: it is in the spool, or its sender comes again.
+                    kafka.flush(deadline.min(FLUSHING_PATIENCE)).await;
+                    if let Some(spool) = spool {
+                        spool.close().await;
+                    }
+                }
+            }
             self.inner.tasks.wait().await;
         };
         if tokio::time::timeout(deadline, end).await.is_err() {
-            tracing::warn!("the bus did not come to its end in time");
+            tracing::warn!(
+                waited_ms = began.elapsed().as_millis() as u64,
+                "the bus did not come to its end in time"
+            );
         }
+    }
+
+    /// Without a `patience` the spool takes over.
+    async fn publish_within(&self, event: Event, patience: Option<Duration>) -> Result<(), Error> {
+        let began = Instant::now();
+        let blobs = &self.inner.blobs;
+        let record = large::encode(event, blobs, large::RECORD_MAX_BYTES).await?;
+        let mut published = self.send(&record, patience).await?;
+        if let Published::Refused(reason) = &published {
+            // A broker with a lower limit than usual.
+            tracing::warn!(reason, "kafka refused an event, it is made smaller");
+            let event = wire::decode(&record.value).map_err(|undecodable| Error::Malformed(undecodable.reason))?;
+            let smaller = large::encode(event, blobs, large::SMALL_RECORD_MAX_BYTES).await?;
+            published = self.send(&smaller, patience).await?;
+        }
+        let to = match published {
+            Published::Local => "local",
+            Published::Kafka => "kafka",
+            Published::Spool => "spool",
+            Published::Refused(reason) => return Err(Error::Unavailable(reason)),
+        };
+        self.inner.metrics.count_published(to);
+        self.inner
+            .metrics
+            .publish_seconds
+            .observe(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    async fn send(&self, record: &Encoded, patience: Option<Duration>) -> Result<Published, Error> {
+        match (&self.inner.log, patience) {
+            (Way::Local(log), _) => {
+                log.append(EVENTS, vec![record.clone()], u64::MAX).await?;
+                Ok(Published::Local)
+            }
+            (
+                Way::Kafka {
+                    kafka,
+                    spool: Some(spool),
+                },
+                None,
+            ) => spool.publish(kafka, record).await,
+            (Way::Kafka { kafka, .. }, patience) => {
+                let patience = patience.unwrap_or(PATIENCE_WITHOUT_SPOOL);
+                match tokio::time::timeout(patience, kafka.send_all(EVENTS, std::slice::from_ref(record))).await {
+                    Ok(Ok(())) => Ok(Published::Kafka),
+                    Ok(Err(Refused::ForGood(reason))) => Ok(Published::Refused(reason)),
+                    Ok(Err(refused)) => Err(refused.into()),
+                    Err(_) => Err(Error::Unavailable("kafka does not answer in time".to_owned())),
+                }
+            }
+        }
+    }
+}
+
+/// Where an event became durable, or why it did not.
+pub(crate) enum Published {
+    Local,
+    Kafka,
+    Spool,
+    /// Kafka will never take it as it is.
+    Refused(String),
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
@@ -204,15 +343,26 @@ impl Reader {
     /// The next batch, of one partition, at most `max` records; waits for one.
     /// Safe to drop while it waits.
     pub async fn next(&mut self, max: usize) -> Result<Batch, Error> {
-        self.way.next(max).await
+        match &mut self.way {
+            ReaderWay::Local(reader) => reader.next(max).await,
+            ReaderWay::Kafka(reader) => reader.next(max).await,
+        }
     }
 
-    /// Goes on reading this partition at `offset`.
+    /// Goes on reading this partition at `offset`. An offset behind the end is an
+    /// [`Error::Settings`]: log and store do not belong together.
     pub async fn seek(&mut self, partition: i32, offset: i64) -> Result<(), Error> {
-        let _ = partition;
-        self.way.seek(offset).await
+        match &mut self.way {
+            ReaderWay::Local(reader) => reader.seek(offset).await,
+            ReaderWay::Kafka(reader) => reader.seek(partition, offset).await,
+        }
     }
 
     /// Copies the offset to Kafka, for tools that show lag. Nothing depends on it.
-    pub async fn commit(&mut self, _partition: i32, _next: i64) {}
+    pub async fn commit(&mut self, partition: i32, next: i64) {
+        match &self.way {
+            ReaderWay::Local(_) => {}
+            ReaderWay::Kafka(reader) => reader.commit(partition, next),
+        }
+    }
 }

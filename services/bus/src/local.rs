@@ -17,7 +17,7 @@ use futures_util::TryStreamExt;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Row};
+use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -163,7 +163,7 @@ impl Log {
 
     /// How much the topic holds.
     pub async fn totals(&self, topic: &str) -> Result<Totals, Error> {
-        let row = sqlx::query("SELECT next_offset, events, bytes FROM topics WHERE topic = $1")
+        let row = sqlx::query(TOTALS)
             .bind(topic)
             .fetch_optional(&self.readers)
             .await
@@ -176,7 +176,7 @@ impl Log {
 
     /// When the oldest record of the topic was appended, in milliseconds.
     pub async fn oldest_ms(&self, topic: &str) -> Result<Option<i64>, Error> {
-        sqlx::query_scalar("SELECT appended_at FROM events WHERE topic = $1 ORDER BY \"offset\" LIMIT 1")
+        sqlx::query_scalar(OLDEST)
             .bind(topic)
             .fetch_optional(&self.readers)
             .await
@@ -215,13 +215,29 @@ impl Log {
     }
 }
 
-/// Opens an existing file for a look from outside; nothing is made.
-pub(crate) async fn open_existing(path: &Path) -> Result<SqlitePool, Error> {
-    SqlitePoolOptions::new()
-        .max_connections(1)
-        .connect_with(options(path).create_if_missing(false))
+/// What a topic holds, and when its oldest record was appended, in a file that
+/// nobody here has open. Nothing is made.
+pub(crate) async fn peek(path: &Path, topic: &str) -> Result<(Totals, Option<i64>), Error> {
+    let doing = format!("opening {}", path.display());
+    let mut connection = options(path)
+        .create_if_missing(false)
+        .connect()
         .await
-        .map_err(|error| Error::settings(&format!("opening {}", path.display()), &error))
+        .map_err(|error| Error::settings(&doing, &error))?;
+    let row = sqlx::query(TOTALS).bind(topic).fetch_optional(&mut connection).await;
+    let held = row
+        .and_then(|row| row.as_ref().map_or(Ok(Totals::default()), totals))
+        .map_err(|error| Error::settings(&doing, &error))?;
+    let oldest_ms = sqlx::query_scalar(OLDEST)
+        .bind(topic)
+        .fetch_optional(&mut connection)
+        .await
+        .map_err(|error| Error::settings(&doing, &error))?;
+    connection
+        .close()
+        .await
+        .map_err(|error| Error::settings(&doing, &error))?;
+    Ok((held, oldest_ms))
 }
 
 impl LocalReader {
@@ -296,8 +312,9 @@ pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
     };
     make_folder(above)?;
     match std::fs::create_dir(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Err(_) if path.is_dir() => {}
+        Err(error) => return Err(error),
+        Ok(()) => {}
     }
     std::fs::File::open(above)?.sync_all()
 }
@@ -322,6 +339,9 @@ CREATE TABLE IF NOT EXISTS events (
     UNIQUE (topic, "offset")
 );
 "#;
+
+const TOTALS: &str = "SELECT next_offset, events, bytes FROM topics WHERE topic = $1";
+const OLDEST: &str = "SELECT appended_at FROM events WHERE topic = $1 ORDER BY \"offset\" LIMIT 1";
 
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()

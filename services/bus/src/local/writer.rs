@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{Totals, totals};
+use super::{TOTALS, Totals, totals};
 use crate::Error;
 use crate::wire::Encoded;
 
@@ -244,10 +244,7 @@ fn fail_all(group: Vec<Job>, reason: &str) {
 }
 
 async fn load_totals(connection: &mut SqliteConnection, topic: &str) -> Result<Totals, sqlx::Error> {
-    let row = sqlx::query("SELECT next_offset, events, bytes FROM topics WHERE topic = $1")
-        .bind(topic)
-        .fetch_optional(connection)
-        .await?;
+    let row = sqlx::query(TOTALS).bind(topic).fetch_optional(connection).await?;
     row.as_ref().map_or(Ok(Totals::default()), totals)
 }
 

@@ -12,7 +12,7 @@ use model::time::Moment;
 
 use crate::world::{World, next, number_of};
 
-type Case = fn(World) -> Pin<Box<dyn Future<Output = ()>>>;
+pub type Case = fn(World) -> Pin<Box<dyn Future<Output = ()>>>;
 
 pub fn all() -> Vec<(&'static str, Case)> {
     vec![

@@ -12,16 +12,21 @@ use model::time::Moment;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 
+use crate::broker::Broker;
+
 /// Where a case runs.
 pub struct World {
     pub folder: TempDir,
     pub url: String,
     /// Unlike any other of this run, so that cases can share a topic.
     pub account: String,
+    pub broker: Option<Broker>,
 }
 
 /// No case waits longer for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+const PARTITIONS: i32 = 4;
 
 static WORLDS: AtomicU64 = AtomicU64::new(0);
 
@@ -29,13 +34,33 @@ impl World {
     pub fn local() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("local:{}", folder.path().join("bus/log.db").display());
-        Self::new(folder, url)
+        Self::new(folder, url, None)
     }
 
-    fn new(folder: TempDir, url: String) -> Self {
+    /// The Kafka of the environment, else a mock one.
+    pub fn kafka() -> Self {
+        match std::env::var("TRIBUTARY_TEST_KAFKA") {
+            Ok(servers) => Self::new(tempfile::tempdir().unwrap(), format!("kafka:{servers}"), None),
+            Err(_) => Self::mock_kafka(),
+        }
+    }
+
+    /// A Kafka that obeys.
+    pub fn mock_kafka() -> Self {
+        let broker = Broker::start(PARTITIONS);
+        let url = format!("kafka:{}", broker.servers);
+        Self::new(tempfile::tempdir().unwrap(), url, Some(broker))
+    }
+
+    fn new(folder: TempDir, url: String, broker: Option<Broker>) -> Self {
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
-        let account = format!("a{}-{number}", std::process::id());
-        Self { folder, url, account }
+        let account = format!("a{:x}-{number}", started());
+        Self {
+            folder,
+            url,
+            account,
+            broker,
+        }
     }
 
     pub fn settings(&self) -> Settings {
@@ -43,7 +68,7 @@ impl World {
             url: self.url.clone(),
             spool: None,
             blobs_url: format!("file:{}", self.folder.path().join("blobs").display()),
-            partitions: 4,
+            partitions: PARTITIONS,
         }
     }
 
@@ -138,4 +163,13 @@ pub fn number_of(event: &Event) -> usize {
     };
     let subject = message.subject.as_deref().unwrap();
     subject.rsplit_once('/').unwrap().1.parse().unwrap()
+}
+
+/// Tells the runs apart that share a Kafka.
+fn started() -> u128 {
+    static STARTED: std::sync::OnceLock<u128> = std::sync::OnceLock::new();
+    *STARTED.get_or_init(|| {
+        let now = std::time::SystemTime::now();
+        now.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()
+    })
 }

@@ -1,0 +1,280 @@
+//! Kafka: an idempotent producer, and the topics it writes to.
+
+mod reader;
+mod topics;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::reader::KafkaReader;
+use crate::Error;
+use crate::wire::Encoded;
+
+/// The way to Kafka.
+#[derive(Clone)]
+pub(crate) struct Kafka {
+    config: ClientConfig,
+    /// Replaced when librdkafka says that this one will never work again.
+    producer: Arc<RwLock<FutureProducer<Quiet>>>,
+    /// Whether the topics are known to be there.
+    is_ready: watch::Receiver<bool>,
+    tasks: TaskTracker,
+}
+
+/// A record that is on its way.
+pub(crate) struct Delivery(DeliveryFuture);
+
+/// Why a record did not get there.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Or nobody knows whether it did.
+    Unavailable(String),
+    /// However often it is tried.
+    ForGood(String),
+}
+
+/// librdkafka says "broker down" a few times a second; whoever waits for Kafka
+/// says it once.
+pub(crate) struct Quiet;
+
+/// How long librdkafka keeps trying to deliver a record.
+const DELIVERY_TIMEOUT_MS: &str = "30000";
+/// How long a question (metadata, offsets) may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long opening waits for a Kafka that may just be slow.
+const OPENING_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Kafka {
+    /// Connects in the background, and creates missing topics as soon as it can.
+    pub async fn open(
+        servers: &str,
+        partitions: i32,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
+        let config = client_config(servers);
+        let producer = producer(&config)?;
+        let (ready, mut is_ready) = watch::channel(false);
+        tasks.spawn(topics::ensure(config.clone(), partitions, ready, stop));
+        // Not there in time is no error: the topics are awaited in the background.
+        let _ = tokio::time::timeout(OPENING_PATIENCE, is_ready.wait_for(|ready| *ready)).await;
+        Ok(Self {
+            config,
+            producer: Arc::new(RwLock::new(producer)),
+            is_ready,
+            tasks: tasks.clone(),
+        })
+    }
+
+    /// Puts a record into the producer's queue: records of a key arrive in the
+    /// order of these calls. Never waits.
+    pub fn enqueue(&self, topic: &str, record: &Encoded) -> Result<Delivery, Refused> {
+        if !*self.is_ready.borrow() {
+            return Err(Refused::Unavailable("the topics are not there yet".to_owned()));
+        }
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            let value = Some(value.as_str());
+            headers = headers.insert(Header { key, value });
+        }
+        let mut message = FutureRecord::to(topic)
+            .payload(record.value.as_slice())
+            .headers(headers);
+        if !record.key.is_empty() {
+            message = message.key(record.key.as_bytes());
+        }
+        let producer = self.producer();
+        match producer.send_result(message) {
+            Ok(delivery) => Ok(Delivery(delivery)),
+            Err((error, _)) => {
+                self.replace_if_dead(&producer);
+                Err(sorted(&error))
+            }
+        }
+    }
+
+    /// Sends the records, one behind the other, and waits for all reports.
+    pub async fn send_all(&self, topic: &str, records: &[Encoded]) -> Result<(), Refused> {
+        let mut deliveries = Vec::with_capacity(records.len());
+        for record in records {
+            deliveries.push(self.enqueue(topic, record)?);
+        }
+        for delivery in deliveries {
+            delivery.wait().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether Kafka answers at all.
+    pub async fn is_reachable(&self) -> bool {
+        let ask = |client: &Client<_>| {
+            client
+                .fetch_metadata(Some(crate::EVENTS), Duration::from_millis(500))
+                .map(drop)
+        };
+        *self.is_ready.borrow() && self.ask(ask).await.is_ok()
+    }
+
+    /// The offset behind the last record of each partition.
+    pub async fn end_offsets(&self, topic: &str) -> Result<Vec<(i32, i64)>, Error> {
+        if !*self.is_ready.borrow() {
+            return Err(Error::Unavailable("the topics are not there yet".to_owned()));
+        }
+        let topic = topic.to_owned();
+        self.ask(move |client| {
+            let metadata = client.fetch_metadata(Some(&topic), QUESTION_TIMEOUT)?;
+            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let mut ends = Vec::new();
+            for partition in partitions {
+                let (_, end) = client.fetch_watermarks(&topic, partition.id(), QUESTION_TIMEOUT)?;
+                ends.push((partition.id(), end));
+            }
+            Ok(ends)
+        })
+        .await
+    }
+
+    /// A reader of this topic; it joins the group when it is first asked.
+    pub fn reader(&self, topic: &str, group: &str) -> KafkaReader {
+        KafkaReader::new(
+            self.config.clone(),
+            topic,
+            group,
+            self.is_ready.clone(),
+            self.tasks.clone(),
+        )
+    }
+
+    /// Waits until nothing is under way any more, at most that long.
+    pub async fn flush(&self, deadline: Duration) {
+        let producer = self.producer();
+        let flushed = tokio::task::spawn_blocking(move || producer.flush(deadline)).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "not everything under way to kafka arrived in time");
+        }
+    }
+
+    fn producer(&self) -> FutureProducer<Quiet> {
+        self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace_if_dead(&self, dead: &FutureProducer<Quiet>) {
+        let Some((_, reason)) = dead.client().fatal_error() else {
+            return;
+        };
+        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        if current.client().fatal_error().is_none() {
+            return;
+        }
+        match producer(&self.config) {
+            Ok(producer) => {
+                tracing::error!(reason, "the kafka producer is replaced by a new one");
+                *current = producer;
+            }
+            Err(error) => tracing::error!(%error, reason, "the kafka producer is broken"),
+        }
+    }
+
+    /// Asks something that blocks.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&ProducerClient) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let producer = self.producer();
+        tokio::task::spawn_blocking(move || question(producer.client()))
+            .await
+            .map_err(|error| Error::unavailable("asking kafka", &error))?
+            .map_err(|error| Error::unavailable("asking kafka", &error))
+    }
+}
+
+type ProducerClient = Client<rdkafka::producer::future_producer::FutureProducerContext<Quiet>>;
+
+impl Delivery {
+    /// Waits until the record is on the disks of the brokers that count.
+    pub async fn wait(self) -> Result<(), Refused> {
+        match self.0.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err((error, _))) => Err(sorted(&error)),
+            Err(_) => Err(Refused::Unavailable("the producer is gone".to_owned())),
+        }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unavailable(reason) | Refused::ForGood(reason) => Self::Unavailable(reason),
+        }
+    }
+}
+
+impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+/// What the broker will never take is another matter than a broker that is away.
+fn sorted(error: &KafkaError) -> Refused {
+    let is_for_good = matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidTimestamp
+                | RDKafkaErrorCode::PolicyViolation
+        )
+    );
+    if is_for_good {
+        Refused::ForGood(error.to_string())
+    } else {
+        Refused::Unavailable(error.to_string())
+    }
+}
+
+/// What producer, readers and administration have in common: a broker that comes
+/// back is found within a second, one that hangs is given up after ten.
+fn client_config(servers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", servers)
+        .set("client.id", "tributary")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.timeout.ms", "10000")
+        .set("socket.connection.setup.timeout.ms", "5000")
+        .set("socket.keepalive.enable", "true")
+        .set("allow.auto.create.topics", "false");
+    config
+}
+
+/// lz4 takes the least time of a core for what it saves; `linger.ms=1` was
+/// measured best with few and with many requests at once; the partitioner is
+/// the one of Java's clients.
+fn producer(config: &ClientConfig) -> Result<FutureProducer<Quiet>, Error> {
+    config
+        .clone()
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("linger.ms", "1")
+        .set("compression.type", "lz4")
+        .set("partitioner", "murmur2_random")
+        .set("message.timeout.ms", DELIVERY_TIMEOUT_MS)
+        .set("queue.buffering.max.kbytes", "131072")
+        .create_with_context(Quiet)
+        .map_err(|error| Error::settings("making a kafka producer", &error))
+}

@@ -1,0 +1,322 @@
+//! Between a gateway and Kafka: what Kafka does not take within 100 ms lies here,
+//! on the disk, until it does.
+//!
+//! While anything is left, new events queue behind it (the spool is *engaged*),
+//! so that a thread keeps its order. A late Kafka copy of a spooled event is a
+//! repeat, which harms nothing.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use model::time::Moment;
+use tokio::sync::{Notify, RwLock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::kafka::{Delivery, Kafka, Refused};
+use crate::local::{self, Entry, Log, Totals};
+use crate::metrics::Metrics;
+use crate::wire::{self, Encoded};
+use crate::{Blobs, EVENTS, Error, Pending, Published, SpoolSettings, large};
+
+/// The spool, open.
+#[derive(Clone)]
+pub(crate) struct Spool {
+    log: Log,
+    max_bytes: u64,
+    is_engaged: Arc<AtomicBool>,
+    /// Publishers hold it for reading while they choose their way and take it;
+    /// the forwarder holds it for writing while it lets them by.
+    gate: Arc<RwLock<()>>,
+    wake: Arc<Notify>,
+    /// As it was last seen, for when the file cannot be read.
+    seen: Arc<Mutex<Pending>>,
+    metrics: Metrics,
+}
+
+/// How long Kafka has before the spool takes over.
+const KAFKA_PATIENCE: Duration = Duration::from_millis(100);
+/// Records that are forwarded at once.
+const CHUNK: usize = 1000;
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Where lies what Kafka refuses for good.
+const ASIDE: &str = "aside";
+/// Ready means that at least this much is left, or a tenth of a small spool.
+const RESERVE_BYTES: u64 = 1024 * 1024;
+
+impl Spool {
+    /// Opens it, and begins to forward what it holds.
+    pub async fn open(
+        settings: &SpoolSettings,
+        kafka: Kafka,
+        blobs: Blobs,
+        metrics: Metrics,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
+        let log = Log::open(&settings.path, None, tasks).await?;
+        let held = log.totals(EVENTS).await?;
+        let spool = Self {
+            log,
+            max_bytes: settings.max_bytes,
+            is_engaged: Arc::new(AtomicBool::new(held.events > 0)),
+            gate: Arc::default(),
+            wake: Arc::default(),
+            seen: Arc::new(Mutex::new(pending(held, None))),
+            metrics,
+        };
+        if held.events > 0 {
+            tracing::info!(
+                spool.events = held.events,
+                spool.bytes = held.bytes,
+                "the spool holds events from before"
+            );
+        }
+        let forwarder = Forwarder {
+            spool: spool.clone(),
+            kafka,
+            blobs,
+            has_proof: false,
+        };
+        tasks.spawn(forwarder.run(stop.clone()));
+        tasks.spawn(spool.clone().measure(stop));
+        Ok(spool)
+    }
+
+    /// Makes the record durable in Kafka, or here.
+    pub async fn publish(&self, kafka: &Kafka, record: &Encoded) -> Result<Published, Error> {
+        let gate = self.gate.read().await;
+        let is_direct = !self.is_engaged.load(Ordering::Acquire);
+        let enqueued = is_direct.then(|| kafka.enqueue(EVENTS, record));
+        drop(gate);
+        match enqueued {
+            Some(Ok(delivery)) => match tokio::time::timeout(KAFKA_PATIENCE, delivery.wait()).await {
+                Ok(Ok(())) => return Ok(Published::Kafka),
+                Ok(Err(Refused::ForGood(reason))) => return Ok(Published::Refused(reason)),
+                Ok(Err(Refused::Unavailable(_))) | Err(_) => {}
+            },
+            Some(Err(Refused::ForGood(reason))) => return Ok(Published::Refused(reason)),
+            Some(Err(Refused::Unavailable(_))) | None => {}
+        }
+        self.append(record.clone()).await?;
+        Ok(Published::Spool)
+    }
+
+    /// Whether another event would find room.
+    pub async fn has_space(&self) -> bool {
+        let Ok(held) = self.log.totals(EVENTS).await else {
+            return false;
+        };
+        let reserve = RESERVE_BYTES.min(self.max_bytes / 10);
+        let used = u64::try_from(held.bytes).unwrap_or(0);
+        used.saturating_add(reserve) <= self.max_bytes && self.log.is_writable().await
+    }
+
+    /// What waits; if the file cannot be read, what waited when it could.
+    pub async fn pending(&self) -> Pending {
+        let held = self.log.totals(EVENTS).await;
+        let oldest_ms = self.log.oldest_ms(EVENTS).await;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Ok(held), Ok(oldest_ms)) = (held, oldest_ms) {
+            *seen = pending(held, oldest_ms);
+        }
+        *seen
+    }
+
+    /// Takes nothing more.
+    pub async fn close(&self) {
+        self.log.close().await;
+    }
+
+    async fn append(&self, record: Encoded) -> Result<(), Error> {
+        let _gate = self.gate.read().await;
+        self.engage("kafka does not answer in time");
+        let appended = self.log.append(EVENTS, vec![record], self.max_bytes).await;
+        self.wake.notify_one();
+        self.show(&appended?);
+        Ok(())
+    }
+
+    fn engage(&self, why: &str) {
+        if !self.is_engaged.swap(true, Ordering::AcqRel) {
+            tracing::warn!(reason = why, "events go into the spool");
+        }
+    }
+
+    fn show(&self, held: &Totals) {
+        self.metrics.spool_events.set(held.events);
+        self.metrics.spool_bytes.set(held.bytes);
+    }
+
+    /// Keeps the gauges right, also while nothing moves.
+    async fn measure(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let pending = self.pending().await;
+            let now = Moment::from(SystemTime::now());
+            let age_ms = pending
+                .spooled_oldest_at
+                .map_or(0, |oldest| now.since_ms(oldest).max(0));
+            self.metrics
+                .spool_events
+                .set(i64::try_from(pending.spooled_events).unwrap_or(i64::MAX));
+            self.metrics
+                .spool_bytes
+                .set(i64::try_from(pending.spooled_bytes).unwrap_or(i64::MAX));
+            self.metrics.spool_oldest_age_seconds.set(age_ms / 1000);
+        }
+    }
+}
+
+/// What waits in the spool at this path, without opening a bus. No spool there
+/// is an error, and none is made.
+pub async fn spool_status(path: &Path) -> Result<Pending, Error> {
+    let (held, oldest_ms) = local::peek(path, EVENTS).await?;
+    Ok(pending(held, oldest_ms))
+}
+
+fn pending(held: Totals, oldest_ms: Option<i64>) -> Pending {
+    Pending {
+        spooled_events: u64::try_from(held.events).unwrap_or(0),
+        spooled_bytes: u64::try_from(held.bytes).unwrap_or(0),
+        spooled_oldest_at: oldest_ms.map(Moment::from_ms),
+    }
+}
+
+/// Sends what lies in the spool, in order.
+struct Forwarder {
+    spool: Spool,
+    kafka: Kafka,
+    blobs: Blobs,
+    /// The last thing that was sent arrived, so Kafka is there.
+    has_proof: bool,
+}
+
+impl Forwarder {
+    async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.forward() => {}
+        }
+    }
+
+    async fn forward(&mut self) {
+        let mut pause = BACKOFF.0;
+        loop {
+            if !self.spool.is_engaged.load(Ordering::Acquire) {
+                self.spool.wake.notified().await;
+                continue;
+            }
+            match self.forward_chunk().await {
+                Ok(()) => {
+                    self.has_proof = true;
+                    pause = BACKOFF.0;
+                }
+                Err(error) => {
+                    self.has_proof = false;
+                    tracing::debug!(%error, "forwarding from the spool failed");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    /// Sends the oldest records. If they are the last ones and Kafka is there,
+    /// new events may go to Kafka directly again, behind them.
+    async fn forward_chunk(&mut self) -> Result<(), Error> {
+        let mut entries = self.spool.log.read(EVENTS, 0, CHUNK).await?;
+        if entries.is_empty() && !self.has_proof {
+            // Nothing to try it with.
+            self.has_proof = self.kafka.is_reachable().await;
+            if !self.has_proof {
+                return Err(Error::Unavailable("kafka is away".to_owned()));
+            }
+        }
+        let mut deliveries = self.send(&entries);
+        if self.has_proof && entries.len() < CHUNK {
+            let _gate = self.spool.gate.write().await;
+            let behind = entries.last().map_or(0, |entry| entry.offset + 1);
+            let rest = self.spool.log.read(EVENTS, behind, CHUNK).await?;
+            deliveries.extend(self.send(&rest));
+            if rest.len() < CHUNK {
+                self.spool.is_engaged.store(false, Ordering::Release);
+                tracing::info!("events go to kafka directly");
+            }
+            entries.extend(rest);
+        }
+        let settled = self.settle(entries, deliveries).await;
+        if settled.is_err() {
+            self.spool.engage("kafka refused what was spooled");
+        }
+        settled
+    }
+
+    /// Enqueues all, one behind the other; the reports are awaited afterwards.
+    fn send(&self, entries: &[Entry]) -> Vec<Result<Delivery, Refused>> {
+        entries
+            .iter()
+            .map(|entry| self.kafka.enqueue(EVENTS, &entry.record))
+            .collect()
+    }
+
+    /// Removes what arrived. An error says that something is left.
+    async fn settle(&self, entries: Vec<Entry>, deliveries: Vec<Result<Delivery, Refused>>) -> Result<(), Error> {
+        let mut arrived: Vec<(i64, i64)> = Vec::new();
+        let mut failure = None;
+        for (entry, delivery) in entries.into_iter().zip(deliveries) {
+            let result = match delivery {
+                Ok(delivery) => delivery.wait().await,
+                Err(refused) => Err(refused),
+            };
+            let offset = entry.offset;
+            let settled = match result {
+                Ok(()) => Ok(()),
+                Err(Refused::ForGood(reason)) => self.reduce(entry, &reason).await,
+                Err(Refused::Unavailable(reason)) => Err(Error::Unavailable(reason)),
+            };
+            match settled {
+                Ok(()) => match arrived.last_mut() {
+                    Some((_, last)) if *last + 1 == offset => *last = offset,
+                    _ => arrived.push((offset, offset)),
+                },
+                Err(error) => failure = Some(error),
+            }
+        }
+        if !arrived.is_empty() {
+            let held = self.spool.log.remove(EVENTS, arrived).await?;
+            self.spool.show(&held);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Kafka refuses this record for good: a smaller one may pass. If not, it is
+    /// set aside in the spool's file, and nothing waits for it.
+    async fn reduce(&self, entry: Entry, reason: &str) -> Result<(), Error> {
+        if let Ok(event) = wire::decode(&entry.record.value) {
+            let record = large::encode(event, &self.blobs, large::SMALL_RECORD_MAX_BYTES).await?;
+            let sent = match self.kafka.enqueue(EVENTS, &record) {
+                Ok(delivery) => delivery.wait().await,
+                Err(refused) => Err(refused),
+            };
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(Refused::Unavailable(reason)) => return Err(Error::Unavailable(reason)),
+                Err(Refused::ForGood(_)) => {}
+            }
+        }
+        tracing::error!(
+            spool.offset = entry.offset,
+            reason,
+            "kafka refuses an event for good, it is set aside"
+        );
+        self.spool.log.append(ASIDE, vec![entry.record], u64::MAX).await?;
+        Ok(())
+    }
+}
