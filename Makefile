@@ -26,7 +26,7 @@ check: deps ## fmt, clippy, doc, buf lint, layers
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
-	.dev/buf/node_modules/.bin/buf lint
+	.dev/buf/node_modules/.bin/buf lint proto
 	cargo test --quiet --workspace --test layers
 
 bench: deps ## measures speed and memory in a release build; results also in bench/results.json

@@ -116,7 +116,17 @@ async fn works(world: &World) -> Result<()> {
     )
     .await?;
     refused(
-        &["send", "--account", "nobody", "--from", "a@b.example", "--text", "Hello", "--config", &config],
+        &[
+            "send",
+            "--account",
+            "nobody",
+            "--from",
+            "a@b.example",
+            "--text",
+            "Hello",
+            "--config",
+            &config,
+        ],
         1,
         "nobody",
     )
