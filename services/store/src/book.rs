@@ -212,7 +212,11 @@ fn compose(definitions: Vec<Definition>, accounts: BTreeMap<String, AccountPlan>
                 if is_current {
                     book.current_calendars.insert(name.clone(), version);
                 }
-                book.sla.calendars.insert((name, version), Arc::new(of_value(content)?));
+                let calendar: Calendar = of_value(content)?;
+                let business_time = calendar
+                    .compile()
+                    .map_err(|errors| Error::corrupt("reading a calendar", errors.join("; ")))?;
+                book.sla.calendars.insert((name, version), Arc::new(business_time));
             }
             ("policy", _) => {
                 if is_current {

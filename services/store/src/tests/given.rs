@@ -9,8 +9,9 @@ use model::conversation::{Conversation, Direction, StoredMessage};
 use model::event::{Body, DeliveryState, Event, Message, Raw, RawContent, Recipient};
 use model::evidence::Evidence;
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
-use model::ticket::priority::{Level, Priority};
-use model::ticket::{Actor, Category, Change, Ticket, TicketEvent};
+use model::sla;
+use model::ticket::priority::Level;
+use model::ticket::{self, Actor, Command, Opening, Ticket, TicketEvent};
 use model::time::Moment;
 use model::trace::Trace;
 
@@ -110,38 +111,36 @@ pub(crate) fn conversation(number: u64) -> Conversation {
     }
 }
 
-pub(crate) fn ticket(number: u64) -> Ticket {
-    let message = message_id(number);
-    Ticket {
-        id: TicketId::opened_by(&message),
+/// A new case and its events.
+pub(crate) fn opened(number: u64) -> (Ticket, Vec<TicketEvent>) {
+    let message_id = message_id(number);
+    let received_at = at(i64::try_from(number).unwrap());
+    let opening = Opening {
+        id: TicketId::opened_by(&message_id),
         number: format!("CS{number:07}"),
         kind: "case".to_owned(),
         subject: "Broken".to_owned(),
-        contact_id: ContactId::met_by(&message),
-        state: "new".to_owned(),
-        category: Category::Open,
+        contact_id: ContactId::met_by(&message_id),
+        conversation_id: ConversationId::begun_by(&message_id),
+        message_id,
         queue: "support".to_owned(),
         impact: Level::Medium,
         urgency: Level::Medium,
-        priority: Priority::of(Level::Medium, Level::Medium),
-        assignee: None,
-        tags: Vec::new(),
-        needs_attention: None,
-        resolution: None,
-        resolved_at: None,
-        closed_at: None,
         policy: None,
-        clocks: Vec::new(),
-        opened_at: at(i64::try_from(number).unwrap()),
-        updated_at: at(0),
-        version: 1,
-    }
+        tags: Vec::new(),
+        follows: None,
+        at: received_at,
+    };
+    let actor = Actor::Contact(opening.contact_id.clone());
+    let events = ticket::open(&opening, &actor, received_at).unwrap();
+    let ticket = Ticket::fold(&opening.id, &events, &sla::Book::default()).unwrap();
+    (ticket, events)
 }
 
 /// What a first message of a stranger makes: the number names everything.
 pub(crate) fn arrival(number: u64) -> Changes {
     let conversation = conversation(number);
-    let ticket = ticket(number);
+    let (ticket, events) = opened(number);
     let stored = inbound(number, &conversation.id);
     let identity = identity(&format!("{number}@example.org"));
     let mut changes = Changes {
@@ -153,27 +152,6 @@ pub(crate) fn arrival(number: u64) -> Changes {
         }],
         identities: vec![(identity, conversation.contact_id.clone())],
         messages: vec![stored],
-        ticket_events: vec![(
-            ticket.id.clone(),
-            TicketEvent {
-                version: 1,
-                at: at(0),
-                recorded_at: at(0),
-                actor: Actor::Contact(conversation.contact_id.clone()),
-                change: Change::Opened {
-                    number: ticket.number.clone(),
-                    kind: ticket.kind.clone(),
-                    subject: ticket.subject.clone(),
-                    contact_id: ticket.contact_id.clone(),
-                    conversation_id: conversation.id.clone(),
-                    queue: ticket.queue.clone(),
-                    impact: ticket.impact,
-                    urgency: ticket.urgency,
-                    policy: None,
-                    tags: Vec::new(),
-                },
-            },
-        )],
         traces: vec![Trace {
             message_id: message_id(number),
             decided_at: at(0),
@@ -184,12 +162,14 @@ pub(crate) fn arrival(number: u64) -> Changes {
             outcome: "a new case".to_owned(),
             facts: serde_json::json!({}),
         }],
-        announcements: vec![
-            announcement(conversation.id.as_str(), 1, "message.received"),
-            announcement(ticket.id.as_str(), 1, "ticket.opened"),
-        ],
+        announcements: vec![announcement(conversation.id.as_str(), 1, "message.received")],
         ..Changes::default()
     };
+    for event in events {
+        let told = announcement(ticket.id.as_str(), event.version, "ticket.changed");
+        changes.announcements.push(told);
+        changes.ticket_events.push((ticket.id.clone(), event));
+    }
     changes.conversations.insert(conversation.id.clone(), new(conversation));
     changes.tickets.insert(ticket.id.clone(), new(ticket));
     changes
@@ -293,31 +273,9 @@ pub(crate) fn new<T>(row: T) -> Replacing<T> {
 
 /// The ticket with one more event: somebody was assigned.
 pub(crate) fn assigned(ticket: &Ticket, assignee: &str) -> Changes {
-    let mut row = ticket.clone();
-    row.version += 1;
-    row.assignee = Some(assignee.to_owned());
-    let mut changes = Changes {
-        ticket_events: vec![(
-            row.id.clone(),
-            TicketEvent {
-                version: row.version,
-                at: at(1),
-                recorded_at: at(1),
-                actor: Actor::Person("ada".to_owned()),
-                change: Change::Assigned {
-                    assignee: row.assignee.clone(),
-                },
-            },
-        )],
-        announcements: vec![announcement(row.id.as_str(), row.version, "ticket.assigned")],
-        ..Changes::default()
+    let command = Command::Assign {
+        assignee: Some(assignee.to_owned()),
     };
-    changes.tickets.insert(
-        row.id.clone(),
-        Replacing {
-            expected_version: ticket.version,
-            row,
-        },
-    );
-    changes
+    let actor = Actor::Person("ada".to_owned());
+    Changes::of_command(ticket, &command, &actor, at(1), &sla::Book::default()).unwrap()
 }
