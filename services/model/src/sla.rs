@@ -283,3 +283,180 @@ fn default_pause() -> Vec<Category> {
 fn default_warn_percent() -> u8 {
     75
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::ticket::priority::Level;
+
+    fn policy(fields: Value) -> Result<Policy, String> {
+        let mut declared = json!({ "name": "standard" });
+        for (key, value) in fields.as_object().unwrap() {
+            declared[key] = value.clone();
+        }
+        serde_json::from_value(declared).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn reads_lengths() {
+        let check = |text: &str, expected: Option<i64>| {
+            assert_eq!(
+                parse_length(text).ok(),
+                expected.map(|minutes| minutes * 60_000),
+                "{text}"
+            );
+        };
+        check("30m", Some(30));
+        check("4h", Some(240));
+        check("1h30m", Some(90));
+        check("3d", Some(3 * 24 * 60));
+        check("1d2h3m60s", Some(24 * 60 + 2 * 60 + 4));
+        check(" 5m ", Some(5));
+        check("0m", Some(0));
+        check("3653d", Some(3653 * 24 * 60));
+        for text in [
+            "",
+            " ",
+            "5",
+            "m",
+            "h5",
+            "5 m",
+            "1.5h",
+            "-5m",
+            "+5m",
+            "5M",
+            "30m1h",
+            "1h1h",
+            "5µ",
+            "5w",
+            "3654d",
+            "٣m",
+            "99999999999999999999h",
+            "9223372036854775807d",
+        ] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn targets_by_priority() {
+        let priorities = [
+            (Level::High, Level::High),
+            (Level::High, Level::Medium),
+            (Level::Low, Level::Low),
+        ];
+        let check = |declared: Value, expected: [Option<i64>; 3]| {
+            let policy = policy(json!({ "resolution": declared })).unwrap();
+            let target = policy.target(Metric::Resolution).unwrap();
+            let hours =
+                priorities.map(|(impact, urgency)| Some(target.at_ms(Priority::of(impact, urgency))? / 3_600_000));
+            assert_eq!(hours, expected, "{declared}");
+            assert_eq!(policy.target(Metric::FirstResponse), None);
+            // What the store keeps reads the same.
+            let again: Policy = serde_json::from_value(serde_json::to_value(&policy).unwrap()).unwrap();
+            assert_eq!(again, policy);
+        };
+        check(json!("4h"), [Some(4); 3]);
+        check(json!({ "default": "8h" }), [Some(8); 3]);
+        check(
+            json!({ "1": "1h", "2": "2h", "default": "8h" }),
+            [Some(1), Some(2), Some(8)],
+        );
+        check(json!({ "1": "1h" }), [Some(1), None, None]);
+        check(json!({ "5": "36h" }), [None, None, Some(36)]);
+        // The store may hold anything; a priority that is none has no target.
+        let nine: Priority = serde_json::from_value(json!(9)).unwrap();
+        let zero: Priority = serde_json::from_value(json!(0)).unwrap();
+        let target = policy(json!({ "resolution": "4h" })).unwrap().resolution.unwrap();
+        assert_eq!((target.at_ms(nine), target.at_ms(zero)), (None, None));
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_read() {
+        let check = |fields: Value, expected: &str| {
+            let error = policy(fields).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(json!({ "resolution": "soon" }), "`soon` is no length like 30m");
+        check(
+            json!({ "resolution": { "6": "1h" } }),
+            "unknown priority `6`; known: 1 to 5, default",
+        );
+        check(json!({ "resolution": { "high": "1h" } }), "unknown priority `high`");
+        check(json!({ "resolution": { "1": "x" } }), "`x` is no length");
+        check(json!({ "resolution": {} }), "needs a priority");
+        check(json!({ "response": "1h" }), "unknown field `response`");
+        check(json!({ "pause_resolution_on": ["lunch"] }), "lunch");
+        check(json!({ "warn_percent": 300 }), "300");
+    }
+
+    #[test]
+    fn defaults() {
+        let policy = policy(json!({})).unwrap();
+        assert_eq!(policy.pause_resolution_on, [Category::WaitingOnCustomer]);
+        assert_eq!((policy.warn_percent, policy.calendar), (75, None));
+    }
+
+    #[test]
+    fn finds_contradictions() {
+        let calendars = BTreeSet::from(["office".to_owned(), "round".to_owned()]);
+        let check = |fields: Value, expected: &[&str]| {
+            let errors = policy(fields.clone())
+                .unwrap()
+                .validate(&calendars)
+                .err()
+                .unwrap_or_default();
+            assert_eq!(errors.len(), expected.len(), "{fields}: {errors:?}");
+            for (error, part) in errors.iter().zip(expected) {
+                assert!(
+                    error.starts_with("policy `standard`: ") && error.contains(part),
+                    "{error}"
+                );
+            }
+        };
+        check(json!({}), &[]);
+        check(
+            json!({ "calendar": "office", "first_response": "4h", "next_response": "8h", "resolution": "3d" }),
+            &[],
+        );
+        check(json!({ "first_response": "4h", "resolution": "4h" }), &[]);
+        check(
+            json!({ "pause_resolution_on": ["waiting_on_customer", "waiting_internally"] }),
+            &[],
+        );
+        check(json!({ "pause_resolution_on": [], "warn_percent": 99 }), &[]);
+        check(
+            json!({ "calendar": "ofice" }),
+            &["unknown calendar `ofice`; known: office, round"],
+        );
+        check(json!({ "first_response": "0m" }), &["first_response is 0"]);
+        check(
+            json!({ "resolution": { "1": "0s", "default": "1h" } }),
+            &["resolution is 0"],
+        );
+        check(
+            json!({ "pause_resolution_on": ["resolved"] }),
+            &["Resolved cannot pause"],
+        );
+        check(
+            json!({ "pause_resolution_on": ["closed", "open"] }),
+            &["Closed cannot", "Open cannot"],
+        );
+        check(json!({ "warn_percent": 0 }), &["warn_percent is 0"]);
+        check(json!({ "warn_percent": 100 }), &["warn_percent is 100"]);
+        check(
+            json!({ "first_response": "4h", "resolution": { "1": "3h30m", "default": "1d" } }),
+            &["at priority 1 first_response (4h) is longer than resolution (3h30m)"],
+        );
+        check(
+            json!({ "first_response": { "1": "4h" }, "resolution": { "2": "1h" } }),
+            &[],
+        );
+        check(
+            json!({ "calendar": "x", "warn_percent": 0, "next_response": "0m" }),
+            &["unknown calendar", "warn_percent", "next_response is 0"],
+        );
+    }
+}
