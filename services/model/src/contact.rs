@@ -62,3 +62,60 @@ pub struct Contact {
     pub identity: Identity,
     pub created_at: Moment,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_compared_without_case_and_space() {
+        let check = |address: &str, expected: &str| assert_eq!(normalise(address), expected, "{address}");
+        check("Anna@Example.COM", "anna@example.com");
+        check("  anna@example.com\r\n", "anna@example.com");
+        check("ÄNNA@Exämple.com", "änna@exämple.com");
+        check("+49 170 1", "+49 170 1");
+        check("", "");
+        // Once is enough.
+        for address in ["İ@x", "ẞ", " A ", "\u{a0}B\u{a0}"] {
+            assert_eq!(normalise(&normalise(address)), normalise(address), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_domain_stands_behind_the_last_at() {
+        let check = |address: &str, expected: Option<&str>| {
+            let party = party(address, true);
+            assert_eq!(party.domain().as_deref(), expected, "{address}");
+        };
+        check("anna@Example.com", Some("example.com"));
+        check("\"a@b\"@Example.com ", Some("example.com"));
+        check("anna", None);
+        check("", None);
+    }
+
+    #[test]
+    fn an_identity_is_scheme_address_and_proof() {
+        let identity = |address: &str, verified: bool| party(address, verified).identity();
+        assert_eq!(identity("Anna@example.com", true), identity(" anna@EXAMPLE.com", true));
+        assert_ne!(identity("anna@example.com", true), identity("anna@example.com", false));
+        assert_ne!(identity("anna@example.com", true), identity("otto@example.com", true));
+        let mut renamed = party("anna@example.com", true);
+        renamed.name = Some("The President".to_owned());
+        assert_eq!(
+            renamed.identity(),
+            identity("anna@example.com", true),
+            "a name proves nothing"
+        );
+        renamed.scheme = "phone".to_owned();
+        assert_ne!(renamed.identity(), identity("anna@example.com", true));
+    }
+
+    fn party(address: &str, verified: bool) -> Party {
+        Party {
+            scheme: "email".to_owned(),
+            address: address.to_owned(),
+            name: None,
+            verified,
+        }
+    }
+}

@@ -250,3 +250,111 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delivery_states_have_names_and_ranks_that_stay() {
+        let check = |name: &str, rank: i64| {
+            let state = DeliveryState::parse(name).unwrap();
+            assert_eq!((state.as_str(), state.rank()), (name, rank));
+            assert_eq!(serde_json::to_value(state).unwrap(), name);
+        };
+        // The store keeps both.
+        check("queued", 0);
+        check("sending", 1);
+        check("uncertain", 2);
+        check("sent", 3);
+        check("failed", 4);
+        check("delivered", 5);
+        check("read", 6);
+        assert_eq!(DeliveryState::parse("Sent"), None);
+        assert_eq!(DeliveryState::parse(""), None);
+    }
+
+    #[test]
+    fn automatic_messages_and_what_they_may() {
+        let check = |name: &str, may_open_ticket: bool| {
+            let automatic = Automatic::parse(name).unwrap();
+            assert_eq!(
+                (automatic.as_str(), automatic.may_open_ticket()),
+                (name, may_open_ticket)
+            );
+            assert_eq!(serde_json::to_value(automatic).unwrap(), name);
+        };
+        check("generated", true);
+        check("list", true);
+        check("reply", false);
+        check("bounce", false);
+        check("own", false);
+        assert_eq!(Automatic::parse("person"), None);
+    }
+
+    #[test]
+    fn only_messages_have_a_message_id() {
+        let id = MessageId::received("support", "email", "1");
+        let check = |id: &str, body: Body, expected: Option<&MessageId>| {
+            let event = Event {
+                id: id.to_owned(),
+                account: "support".to_owned(),
+                channel: "email".to_owned(),
+                thread_key: "t".to_owned(),
+                occurred_at: Moment::from_ms(0),
+                received_at: Moment::from_ms(0),
+                provider_sequence: None,
+                traceparent: None,
+                raw: Raw::default(),
+                body,
+            };
+            assert_eq!(event.message_id().as_ref(), expected);
+        };
+        let parked = || Body::Parked {
+            reason: "no From".to_owned(),
+        };
+        check(id.as_str(), message(), Some(&id));
+        check("evt_1", message(), None);
+        check(id.as_str(), parked(), None);
+        check(
+            id.as_str(),
+            Body::Quarantined {
+                reason: "signature".to_owned(),
+            },
+            None,
+        );
+    }
+
+    fn message() -> Body {
+        Body::MessageReceived(Box::new(Message {
+            sender: Party {
+                scheme: "email".to_owned(),
+                address: "anna@example.com".to_owned(),
+                name: None,
+                verified: false,
+            },
+            recipients: vec![],
+            subject: None,
+            text: String::new(),
+            html: None,
+            attachments: vec![],
+            evidence: Evidence::default(),
+            automatic: None,
+            suppress_automatic_reply: false,
+            external_ids: vec![],
+        }))
+    }
+
+    #[test]
+    fn headers_are_found_by_their_lower_case_name() {
+        let raw = Raw {
+            headers: [("webhook-id", "1"), ("webhook-id", "2"), ("x", "")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            ..Raw::default()
+        };
+        assert_eq!(raw.header("webhook-id"), Some("1"));
+        assert_eq!(raw.header("x"), Some(""));
+        assert_eq!(raw.header("Webhook-Id"), None);
+    }
+}

@@ -155,3 +155,122 @@ fn sha256_of(parts: &[&str]) -> Vec<u8> {
     }
     digest(&SHA256, &bytes).as_ref().to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frozen: whoever changes a value here makes every stored message new.
+    #[test]
+    fn derivations_never_change() {
+        let check = |derived: &str, frozen: &str| assert_eq!(derived, frozen);
+        let mail = MessageId::received("*", "email", "<1@example.com>");
+        check(
+            mail.as_str(),
+            "msg_amtow6e2gmne2atjmy7ghmwuyejs7mjm7dic7ssqkdteix63rzta",
+        );
+        check(
+            MessageId::received("site", "chat", "s1/c1").as_str(),
+            "msg_tgsj3abnwra2znum3j4hnumz6eiblbncoe4db5kwj66kpsmevtdq",
+        );
+        check(
+            MessageId::received("", "", "").as_str(),
+            "msg_twii5t5wwjln56futj6fattmrcoewdsb7zwohyaympoxwyncbkqa",
+        );
+        check(
+            MessageId::received("süd", "email", "ж").as_str(),
+            "msg_2qr7bfvf6r4xkujcvrj7igwiqkdqgpti2x4cj5zhhcun66iqx7sq",
+        );
+        check(
+            MessageId::authored("emma", "key-1").as_str(),
+            "msg_oijengat3znj4ale6cluz6pgab52noij5yshmg22towoejmsdl6q",
+        );
+        check(
+            MessageId::automatic(&mail, "thanks").as_str(),
+            "msg_yi4vxiivivngpvtce62v5ofqbz4enphetsxl3kx5atednjbiv7ra",
+        );
+        check(
+            ConversationId::begun_by(&mail).as_str(),
+            "cnv_sczgbiwvdvlvpjox75u2brs3om",
+        );
+        check(ContactId::met_by(&mail).as_str(), "con_crxhsofi4sdpv5se6vkwth3oki");
+        check(TicketId::opened_by(&mail).as_str(), "tkt_uyays7sccimtcmm2hwe7vmgt44");
+        check(
+            &event_id(&["delivery", "support", "x", "sent"]),
+            "evt_litqj3a5o5jcc66azihwcw56ykz5bbx36pqw5ghmrkrhc2ftt6aa",
+        );
+        check(
+            &event_id(&[]),
+            "evt_4oymiquy7qobjgx36tejs35zeqt24qpemsnzgtfeswmrw6csxbkq",
+        );
+        check(
+            &sha256_hex(b""),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        );
+        check(
+            &sha256_hex(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        );
+    }
+
+    #[test]
+    fn other_causes_give_other_ids() {
+        let cause = MessageId::received("a", "b", "c");
+        let ids = [
+            cause.clone(),
+            MessageId::received("ab", "", "c"),
+            MessageId::received("a", "bc", ""),
+            MessageId::received("", "ab", "c"),
+            MessageId::received("a", "b", "c\0"),
+            MessageId::received("desk", "b", "c"),
+            MessageId::authored("b", "c"),
+            MessageId::authored("bc", ""),
+            MessageId::automatic(&cause, "c"),
+            MessageId::automatic(&cause, "d"),
+        ];
+        let different: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(different.len(), ids.len());
+        let bare = [
+            ConversationId::begun_by(&cause).bare().to_owned(),
+            ContactId::met_by(&cause).bare().to_owned(),
+            TicketId::opened_by(&cause).bare().to_owned(),
+        ];
+        assert!(bare[0] != bare[1] && bare[1] != bare[2] && bare[0] != bare[2]);
+        assert!(bare.iter().all(|bare| bare.len() == 26));
+    }
+
+    #[test]
+    fn parses_what_it_gives_and_nothing_else() {
+        let cause = MessageId::received("a", "b", "c");
+        let conversation = ConversationId::begun_by(&cause);
+        assert_eq!(MessageId::parse(cause.as_str()), Some(cause.clone()));
+        assert_eq!(
+            ConversationId::parse(&conversation.to_string()),
+            Some(conversation.clone())
+        );
+        assert_eq!(
+            format!("{}{}", ConversationId::PREFIX, conversation.bare()),
+            conversation.as_str()
+        );
+        assert_eq!(serde_json::to_value(&cause).unwrap(), cause.as_str());
+
+        let check = |text: &str, expected: bool| assert_eq!(MessageId::parse(text).is_some(), expected, "{text}");
+        check("msg_a", true);
+        check("msg_0z9", true);
+        check(&format!("msg_{}", "a".repeat(64)), true);
+        check(&format!("msg_{}", "a".repeat(65)), false);
+        check("", false);
+        check("msg_", false);
+        check("msg", false);
+        check("cnv_a", false);
+        check("MSG_a", false);
+        check("msg_A", false);
+        check("msg_a b", false);
+        check("msg_a\n", false);
+        check("msg_ä", false);
+        check("msg_msg_a", false);
+        check("msg_a'--", false);
+        check(" msg_a", false);
+        check(conversation.as_str(), false);
+    }
+}
