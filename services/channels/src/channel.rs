@@ -24,7 +24,7 @@ pub trait Channel: Send + Sync {
 
     /// Checks the signature on the raw bytes, in constant time. Tolerance is
     /// measured against `input.received_at`, so that a replay verifies too.
-    /// Input that the channel fetched itself needs none.
+    /// Never asked about input that the channel fetched itself.
     fn verify(&self, input: &Input) -> Result<(), BadSignature>;
 
     /// Bytes become events: pure, bounded in size, depth and time.
@@ -35,7 +35,8 @@ pub trait Channel: Send + Sync {
         &["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"]
     }
 
-    /// Whether it has a source to be read under a lease: then `pull` is called.
+    /// Whether it has a source to be read under a lease: then `pull` is called,
+    /// and nothing is taken from the public door.
     fn pulls(&self) -> bool {
         false
     }
