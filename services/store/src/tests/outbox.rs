@@ -1,0 +1,294 @@
+//! Claiming, sending, settling.
+
+use std::time::Duration;
+
+use model::conversation::Conversation;
+use model::event::DeliveryState;
+use model::id::MessageId;
+use model::time::Moment;
+
+use super::given::{announcement, arrival, at, reply};
+use crate::Store;
+use crate::lease::Lease;
+use crate::outbox::{Claimed, Settlement, lease_name};
+use crate::testing::{Database, on_both};
+
+on_both!(
+    a_conversation_sends_in_order,
+    a_claimed_message_knows_what_it_answers,
+    a_retry_waits_and_holds_up_its_conversation_only,
+    an_old_fence_settles_and_claims_nothing,
+    a_report_that_overtook_the_settlement_stays,
+    people_settle_and_resend,
+);
+
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// A conversation with two replies in the outbox, and another one with one.
+async fn given(store: &Store) -> (Lease, [Conversation; 2]) {
+    let mut conversations = Vec::new();
+    for number in [1, 2] {
+        let changes = arrival(number);
+        store.commit(&changes).await.unwrap();
+        conversations.push(changes.conversations.into_values().next().unwrap().row);
+    }
+    for (number, index) in [(11, 0), (12, 0), (13, 1)] {
+        let changes = reply(number, &conversations[index]);
+        store.commit(&changes).await.unwrap();
+        conversations[index] = changes.conversations.into_values().next().unwrap().row;
+    }
+    let lease = store.hold_lease(&lease_name("support"), "worker", PERIOD).await;
+    (lease, conversations.try_into().unwrap())
+}
+
+fn reply_id(number: u64) -> MessageId {
+    MessageId::authored("ada", &number.to_string())
+}
+
+fn ids(claimed: &[Claimed]) -> Vec<MessageId> {
+    claimed
+        .iter()
+        .map(|claimed| claimed.outbound.message_id.clone())
+        .collect()
+}
+
+fn sent(external_id: &str) -> Settlement {
+    Settlement::Sent {
+        external_ids: vec![external_id.to_owned()],
+    }
+}
+
+async fn state(store: &Store, number: u64) -> Option<DeliveryState> {
+    store.message(&reply_id(number)).await.unwrap().unwrap().delivery
+}
+
+async fn claim(store: &Store, lease: &Lease, now: Moment) -> Vec<Claimed> {
+    store.claim_outbox("support", lease.fence, now, 10).await.unwrap()
+}
+
+async fn a_conversation_sends_in_order(database: &Database) {
+    let store = database.store().await;
+    let (lease, [first, _]) = given(&store).await;
+    assert_eq!(store.outbox_pending().await.unwrap(), (3, Some(at(0))));
+    let claimed = claim(&store, &lease, at(1)).await;
+    assert_eq!(ids(&claimed), [reply_id(11), reply_id(13)]);
+    assert!(claim(&store, &lease, at(1)).await.is_empty());
+
+    assert!(
+        store
+            .settle_outbox(&reply_id(11), lease.fence, &sent("<r11@x>"), at(2))
+            .await
+            .unwrap()
+    );
+    assert_eq!(state(&store, 11).await, Some(DeliveryState::Sent));
+    assert_eq!(ids(&claim(&store, &lease, at(3)).await), [reply_id(12)]);
+    assert!(
+        !store
+            .settle_outbox(&reply_id(11), lease.fence, &sent("<r11@x>"), at(2))
+            .await
+            .unwrap()
+    );
+
+    let told = store.next_announcements(100).await.unwrap();
+    let told = told.iter().rfind(|told| told.subject == first.id.as_str()).unwrap();
+    assert_eq!((told.kind.as_str(), told.version), ("message.sent", first.version + 1));
+    let row = store.conversation(&first.id).await.unwrap().unwrap();
+    assert_eq!(row.version, first.version + 1);
+}
+
+async fn a_claimed_message_knows_what_it_answers(database: &Database) {
+    let store = database.store().await;
+    let (lease, [first, _]) = given(&store).await;
+    let claimed = claim(&store, &lease, at(1)).await;
+    assert_eq!(claimed[0].attempts, 0);
+    assert_eq!(claimed[0].outbound.references, ["<1@example.org>"]);
+    assert_eq!(claimed[0].outbound.thread, "t");
+    assert_eq!(claimed[0].outbound.conversation_id, first.id);
+    assert!(!claimed[0].outbound.automatic);
+    store
+        .settle_outbox(&reply_id(11), lease.fence, &sent("<r11@x>"), at(2))
+        .await
+        .unwrap();
+    let claimed = claim(&store, &lease, at(3)).await;
+    assert_eq!(claimed[0].outbound.references, ["<1@example.org>", "<r11@x>"]);
+    assert_eq!(
+        store.thread_references(&first.id).await.unwrap(),
+        ["<1@example.org>", "<r11@x>"]
+    );
+    let known = store
+        .known_external_ids(&["<r11@x>".to_owned(), "<no@x>".to_owned()])
+        .await
+        .unwrap();
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), [("<r11@x>".to_owned(), 1)]);
+}
+
+async fn a_retry_waits_and_holds_up_its_conversation_only(database: &Database) {
+    let store = database.store().await;
+    let (lease, _) = given(&store).await;
+    claim(&store, &lease, at(1)).await;
+    let again = Settlement::Retry {
+        at: at(60),
+        error: "busy".to_owned(),
+    };
+    for number in [11, 13] {
+        assert!(
+            store
+                .settle_outbox(&reply_id(number), lease.fence, &again, at(2))
+                .await
+                .unwrap()
+        );
+    }
+    assert!(claim(&store, &lease, at(59)).await.is_empty());
+    let message = store.message(&reply_id(11)).await.unwrap().unwrap();
+    assert_eq!(message.delivery_error.as_deref(), Some("busy"));
+    let claimed = claim(&store, &lease, at(60)).await;
+    assert_eq!(ids(&claimed), [reply_id(11), reply_id(13)]);
+    assert_eq!(claimed[0].attempts, 1);
+    let failed = Settlement::Failed {
+        error: "no such number".to_owned(),
+    };
+    assert!(
+        store
+            .settle_outbox(&reply_id(13), lease.fence, &failed, at(61))
+            .await
+            .unwrap()
+    );
+    assert_eq!(state(&store, 13).await, Some(DeliveryState::Failed));
+}
+
+async fn an_old_fence_settles_and_claims_nothing(database: &Database) {
+    let store = database.store().await;
+    let (old, _) = given(&store).await;
+    claim(&store, &old, at(1)).await;
+    store.release_lease(&old).await.unwrap();
+    let new = store.hold_lease(&lease_name("support"), "other", PERIOD).await;
+    assert_eq!(new.fence, old.fence + 1);
+    assert!(claim(&store, &old, at(2)).await.is_empty());
+
+    let left = store.interrupted_outbox("support", new.fence).await.unwrap();
+    assert_eq!(left.len(), 2);
+    assert!(store.interrupted_outbox("support", old.fence).await.unwrap().is_empty());
+    // The old holder comes back in time with one of them, too late with the other.
+    assert!(
+        store
+            .settle_outbox(&reply_id(13), old.fence, &sent("<r13@x>"), at(2))
+            .await
+            .unwrap()
+    );
+    let now = Settlement::Retry {
+        at: at(2),
+        error: "interrupted".to_owned(),
+    };
+    assert!(!store.recover_outbox(&reply_id(13), new.fence, &now).await.unwrap());
+    assert!(!store.recover_outbox(&reply_id(11), old.fence, &now).await.unwrap());
+    assert!(store.recover_outbox(&reply_id(11), new.fence, &now).await.unwrap());
+    assert!(
+        !store
+            .settle_outbox(&reply_id(11), old.fence, &sent("<r11@x>"), at(2))
+            .await
+            .unwrap()
+    );
+    let claimed = claim(&store, &new, at(3)).await;
+    assert_eq!(ids(&claimed), [reply_id(11)]);
+    assert_eq!(claimed[0].attempts, 1);
+    assert!(
+        !store
+            .settle_outbox(&reply_id(11), old.fence, &sent("<r11@x>"), at(4))
+            .await
+            .unwrap()
+    );
+    assert!(
+        store
+            .settle_outbox(&reply_id(11), new.fence, &sent("<r11@x>"), at(4))
+            .await
+            .unwrap()
+    );
+}
+
+async fn a_report_that_overtook_the_settlement_stays(database: &Database) {
+    let store = database.store().await;
+    let (lease, [mut first, _]) = given(&store).await;
+    claim(&store, &lease, at(1)).await;
+    // What a delivery report makes, as `decide` writes it.
+    let expected_version = first.version;
+    first.version += 1;
+    let mut changes = model::context::Changes {
+        deliveries: [DeliveryState::Delivered, DeliveryState::Sent]
+            .map(|state| {
+                let report = model::event::DeliveryReport {
+                    external_id: "x".to_owned(),
+                    state,
+                    error: None,
+                };
+                (reply_id(11), report)
+            })
+            .to_vec(),
+        announcements: vec![announcement(first.id.as_str(), first.version, "message.delivered")],
+        ..Default::default()
+    };
+    let row = first.clone();
+    changes
+        .conversations
+        .insert(row.id.clone(), model::context::Replacing { expected_version, row });
+    store.commit(&changes).await.unwrap();
+    assert_eq!(state(&store, 11).await, Some(DeliveryState::Delivered));
+
+    assert!(
+        store
+            .settle_outbox(&reply_id(11), lease.fence, &sent("<r11@x>"), at(2))
+            .await
+            .unwrap()
+    );
+    assert_eq!(state(&store, 11).await, Some(DeliveryState::Delivered));
+    assert_eq!(
+        store.conversation(&first.id).await.unwrap().unwrap().version,
+        first.version
+    );
+    assert_eq!(store.outbox_pending().await.unwrap().0, 2);
+}
+
+async fn people_settle_and_resend(database: &Database) {
+    let store = database.store().await;
+    let (lease, [first, _]) = given(&store).await;
+    assert_eq!(store.resend(&reply_id(99), at(1)).await.unwrap(), None);
+    assert_eq!(store.resend(&super::given::message_id(1), at(1)).await.unwrap(), None);
+    assert_eq!(store.resend(&reply_id(11), at(1)).await.unwrap(), Some(false));
+    claim(&store, &lease, at(1)).await;
+    let uncertain = Settlement::Uncertain {
+        error: "cut off".to_owned(),
+    };
+    for number in [11, 13] {
+        assert!(
+            store
+                .settle_outbox(&reply_id(number), lease.fence, &uncertain, at(2))
+                .await
+                .unwrap()
+        );
+        assert_eq!(state(&store, number).await, Some(DeliveryState::Uncertain));
+    }
+    // An uncertain message does not hold up its conversation.
+    assert_eq!(ids(&claim(&store, &lease, at(3)).await), [reply_id(12)]);
+
+    let thirteen = reply_id(13);
+    let by_hand = |state| store.settle_by_hand(&thirteen, state, at(3));
+    assert_eq!(by_hand(DeliveryState::Read).await.unwrap(), Some(false));
+    assert_eq!(by_hand(DeliveryState::Sent).await.unwrap(), Some(true));
+    assert_eq!(by_hand(DeliveryState::Sent).await.unwrap(), Some(false));
+    assert_eq!(state(&store, 13).await, Some(DeliveryState::Sent));
+
+    assert_eq!(store.resend(&reply_id(11), at(4)).await.unwrap(), Some(true));
+    assert_eq!(state(&store, 11).await, Some(DeliveryState::Queued));
+    let told = store.next_announcements(100).await.unwrap();
+    let kinds: Vec<&str> = told
+        .iter()
+        .filter(|told| told.subject == first.id.as_str())
+        .map(|told| told.kind.as_str())
+        .collect();
+    let written = ["message.received", "message.written", "message.written"];
+    assert_eq!(kinds, [&written[..], &["message.uncertain", "message.queued"]].concat());
+    store
+        .settle_outbox(&reply_id(12), lease.fence, &sent("<r12@x>"), at(5))
+        .await
+        .unwrap();
+    assert_eq!(ids(&claim(&store, &lease, at(5)).await), [reply_id(11)]);
+}
