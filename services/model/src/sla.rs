@@ -22,7 +22,7 @@ pub enum Metric {
     /// Until the first answer of a person, from the opening on.
     FirstResponse,
     /// Until a person answers the oldest unanswered message, once the first
-    /// response is over (given, or made needless by a resolution).
+    /// response is given. A resolution answers all.
     NextResponse,
     /// Until the ticket is resolved, from the opening on, without the time in the
     /// categories of [`Policy::pause_resolution_on`] and the time it was resolved.
@@ -137,8 +137,9 @@ impl Policy {
             let may_pause = matches!(category, Category::WaitingOnCustomer | Category::WaitingInternally);
             if !may_pause {
                 errors.push(format!(
-                    "pause_resolution_on: {category:?} cannot pause a clock, it runs or ends there; \
-                     possible: waiting_on_customer, waiting_internally"
+                    "pause_resolution_on: the clock cannot pause in {}, there it runs or ends; \
+                     possible: waiting_on_customer, waiting_internally",
+                    category.as_str()
                 ));
             }
         }
@@ -438,11 +439,11 @@ mod tests {
         );
         check(
             json!({ "pause_resolution_on": ["resolved"] }),
-            &["Resolved cannot pause"],
+            &["the clock cannot pause in resolved"],
         );
         check(
             json!({ "pause_resolution_on": ["closed", "open"] }),
-            &["Closed cannot", "Open cannot"],
+            &["pause in closed", "pause in open"],
         );
         check(json!({ "warn_percent": 0 }), &["warn_percent is 0"]);
         check(json!({ "warn_percent": 100 }), &["warn_percent is 100"]);

@@ -76,6 +76,20 @@ pub enum Category {
     Cancelled,
 }
 
+impl Category {
+    /// As the store, rules and the API name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::WaitingOnCustomer => "waiting_on_customer",
+            Self::WaitingInternally => "waiting_internally",
+            Self::Resolved => "resolved",
+            Self::Closed => "closed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// How it was solved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolution {

@@ -61,17 +61,20 @@ impl Terms<'_> {
         }
     }
 
-    /// A person of the desk answered.
+    /// A person of the desk answered. After a resolution it is what would have been
+    /// owed had the ticket been reopened.
     pub(crate) fn replied(self, clocks: &mut [Clock], at: Moment) {
         for clock in clocks {
-            if clock.metric != Metric::Resolution {
-                self.end(clock, ClockState::Met, at);
+            if clock.metric != Metric::Resolution && clock.state != ClockState::Met {
+                self.stop(clock, ClockState::Met, at);
             }
         }
     }
 
-    /// The ticket came into a state of this category.
+    /// The ticket came into a state of this category. A resolution makes answers
+    /// needless; if the ticket is reopened, the one that nobody gave is owed again.
     pub(crate) fn moved(self, clocks: &mut [Clock], category: Category, at: Moment) {
+        let is_pause = self.policy.pause_resolution_on.contains(&category);
         for clock in clocks {
             let is_resolution = clock.metric == Metric::Resolution;
             match category {
@@ -79,14 +82,13 @@ impl Terms<'_> {
                 Category::Resolved | Category::Closed | Category::Cancelled => {
                     self.end(clock, ClockState::Cancelled, at);
                 }
-                Category::Open | Category::WaitingOnCustomer | Category::WaitingInternally if is_resolution => {
-                    if self.policy.pause_resolution_on.contains(&category) {
+                Category::Open | Category::WaitingOnCustomer | Category::WaitingInternally => {
+                    if is_resolution && is_pause {
                         self.stop(clock, ClockState::Paused, at);
-                    } else {
+                    } else if is_resolution || clock.state == ClockState::Cancelled {
                         self.resume(clock, at);
                     }
                 }
-                Category::Open | Category::WaitingOnCustomer | Category::WaitingInternally => {}
             }
         }
     }

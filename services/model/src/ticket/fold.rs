@@ -3,7 +3,7 @@
 use super::priority::Priority;
 use super::{Category, Change, Resolution, Ticket, TicketEvent, kind};
 use crate::id::TicketId;
-use crate::sla::{Book, ClockState, Metric};
+use crate::sla::Book;
 use crate::time::Moment;
 
 impl Ticket {
@@ -23,7 +23,6 @@ impl Ticket {
         if event.version != self.version + 1 {
             return;
         }
-        let waited_for_first_response = self.waits_for_first_response();
         self.change(event);
         self.priority = Priority::of(self.impact, self.urgency);
         self.updated_at = self.updated_at.max(event.recorded_at);
@@ -35,7 +34,8 @@ impl Ticket {
         let (clocks, at) = (&mut self.clocks, event.at);
         match &event.change {
             Change::CustomerMessageReceived { late, automatic, .. } => {
-                if !late && !automatic && !waited_for_first_response {
+                // Until the first response, that is what the contact waits for.
+                if !late && !automatic && self.first_reply_at.is_some() {
                     terms.customer_waits(clocks, at);
                 }
             }
@@ -144,15 +144,5 @@ impl Ticket {
             Category::Open | Category::WaitingOnCustomer | Category::WaitingInternally => (None, None),
         };
         self.resolution = resolution;
-    }
-
-    /// Nobody has answered yet, and no resolution has made that needless.
-    fn waits_for_first_response(&self) -> bool {
-        let was_needless = self.resolved_at.is_some()
-            || self
-                .clocks
-                .iter()
-                .any(|clock| clock.metric == Metric::FirstResponse && clock.state == ClockState::Cancelled);
-        self.first_reply_at.is_none() && !was_needless
     }
 }

@@ -3,9 +3,10 @@
 
 use super::kind::{self, Kind, State, Verb};
 use super::link::Relation;
+use super::priority::Level;
 use super::{Actor, Category, Change, Command, Opening, Resolution, Ticket, TicketEvent, WaitingOn};
 use crate::error::Refusal;
-use crate::id::MessageId;
+use crate::id::{MessageId, TicketId};
 use crate::sla::Metric;
 use crate::time::Moment;
 
@@ -45,62 +46,30 @@ pub fn open(opening: &Opening, actor: &Actor, now: Moment) -> Result<Vec<TicketE
 /// consecutive versions (none, if it changes nothing), or why not.
 pub fn handle(ticket: &Ticket, command: &Command, actor: &Actor, now: Moment) -> Result<Vec<TicketEvent>, Refusal> {
     let kind = find_kind(&ticket.kind)?;
-    let mut at = now;
+    let at = match command {
+        Command::Receive { at, .. } => *at,
+        _ => now,
+    };
     let changes = match command {
-        Command::Receive {
-            message_id,
-            conversation_id,
-            is_new_conversation,
-            at: received_at,
-            occurred_at,
-            automatic,
-        } => {
-            at = *received_at;
-            let mut changes = receive(ticket, kind, message_id, *occurred_at, *automatic)?;
-            if *is_new_conversation {
-                let conversation_id = conversation_id.clone();
-                changes.insert(0, Change::ConversationAdded { conversation_id });
-            }
-            changes
-        }
+        Command::Receive { .. } => receive(ticket, kind, command)?,
         Command::Reply { message_id, automatic } => reply(ticket, kind, message_id, *automatic)?,
         Command::Note { message_id } => vec![Change::NoteAdded {
             message_id: message_id.clone(),
         }],
         Command::Assign { assignee } => assign(ticket, kind, assignee.as_deref())?,
-        Command::Prioritise { impact, urgency } => {
-            refuse_if_over(ticket, "change the priority")?;
-            let is_same = (ticket.impact, ticket.urgency) == (*impact, *urgency);
-            let (impact, urgency) = (*impact, *urgency);
-            if is_same {
-                vec![]
-            } else {
-                vec![Change::Prioritised { impact, urgency }]
-            }
-        }
-        Command::Hold {
-            waiting_on: WaitingOn::Customer,
-        } => go(ticket, kind, Verb::HOLD_FOR_CUSTOMER)?,
-        Command::Hold {
-            waiting_on: WaitingOn::Internal,
-        } => go(ticket, kind, Verb::HOLD_INTERNALLY)?,
+        Command::Prioritise { impact, urgency } => prioritise(ticket, *impact, *urgency)?,
+        Command::Hold { waiting_on } => match waiting_on {
+            WaitingOn::Customer => go(ticket, kind, Verb::HOLD_FOR_CUSTOMER)?,
+            WaitingOn::Internal => go(ticket, kind, Verb::HOLD_INTERNALLY)?,
+        },
         Command::Resolve { resolution } => end(ticket, kind, Verb::RESOLVE, Some(resolution))?,
-        Command::Reopen if ticket.category == Category::Open => vec![],
         Command::Reopen => go(ticket, kind, Verb::REOPEN)?,
         Command::Close { resolution } => end(ticket, kind, Verb::CLOSE, resolution.as_ref())?,
         Command::Cancel => go(ticket, kind, Verb::CANCEL)?,
         Command::NeedAttention { reason } if ticket.needs_attention.as_ref() == Some(reason) => vec![],
         Command::NeedAttention { reason } => vec![Change::AttentionNeeded { reason: reason.clone() }],
         Command::ClockDue { metric } => clock_due(ticket, *metric, now),
-        Command::Link { relation, ticket_id } => {
-            if *ticket_id == ticket.id {
-                return Err(Refusal::invalid(
-                    "a ticket cannot be linked to itself; name another one",
-                ));
-            }
-            let (relation, ticket_id) = (*relation, ticket_id.clone());
-            vec![Change::Linked { relation, ticket_id }]
-        }
+        Command::Link { relation, ticket_id } => link(ticket, *relation, ticket_id)?,
     };
     Ok(events(changes, ticket.version, at, actor, now))
 }
@@ -131,23 +100,33 @@ impl Ticket {
     }
 }
 
-fn receive(
-    ticket: &Ticket,
-    kind: &Kind,
-    message_id: &MessageId,
-    occurred_at: Moment,
-    automatic: bool,
-) -> Result<Vec<Change>, Refusal> {
+fn receive(ticket: &Ticket, kind: &Kind, command: &Command) -> Result<Vec<Change>, Refusal> {
+    let Command::Receive {
+        message_id,
+        conversation_id,
+        is_new_conversation,
+        occurred_at,
+        automatic,
+        ..
+    } = command
+    else {
+        return Ok(vec![]);
+    };
     let ended_at = ticket.resolved_at.or(ticket.closed_at);
-    let late = ended_at.is_some_and(|ended_at| occurred_at < ended_at);
+    let late = ended_at.is_some_and(|ended_at| *occurred_at < ended_at);
     if !late {
         refuse_if_over(ticket, "take in a message")?;
     }
-    let mut changes = vec![Change::CustomerMessageReceived {
+    let mut changes = Vec::new();
+    if *is_new_conversation {
+        let conversation_id = conversation_id.clone();
+        changes.push(Change::ConversationAdded { conversation_id });
+    }
+    changes.push(Change::CustomerMessageReceived {
         message_id: message_id.clone(),
         late,
-        automatic,
-    }];
+        automatic: *automatic,
+    });
     match (automatic, late, ticket.category) {
         (true, _, _) => {}
         (false, true, _) => changes.push(Change::AttentionNeeded {
@@ -190,6 +169,24 @@ fn assign(ticket: &Ticket, kind: &Kind, assignee: Option<&str>) -> Result<Vec<Ch
     Ok(changes)
 }
 
+fn prioritise(ticket: &Ticket, impact: Level, urgency: Level) -> Result<Vec<Change>, Refusal> {
+    refuse_if_over(ticket, "change the priority")?;
+    if (ticket.impact, ticket.urgency) == (impact, urgency) {
+        return Ok(vec![]);
+    }
+    Ok(vec![Change::Prioritised { impact, urgency }])
+}
+
+fn link(ticket: &Ticket, relation: Relation, ticket_id: &TicketId) -> Result<Vec<Change>, Refusal> {
+    if *ticket_id == ticket.id {
+        return Err(Refusal::invalid(
+            "a ticket cannot be linked to itself; name another one",
+        ));
+    }
+    let ticket_id = ticket_id.clone();
+    Ok(vec![Change::Linked { relation, ticket_id }])
+}
+
 /// A verb that ends the work: it needs a resolution, given now or before.
 fn end(ticket: &Ticket, kind: &Kind, verb: &str, given: Option<&Resolution>) -> Result<Vec<Change>, Refusal> {
     if let Some(given) = given {
@@ -212,11 +209,18 @@ fn end(ticket: &Ticket, kind: &Kind, verb: &str, given: Option<&Resolution>) -> 
     }
 }
 
-/// A verb that people ask for.
+/// A verb that people ask for. Asking for what is so already changes nothing.
 fn go(ticket: &Ticket, kind: &Kind, verb: &str) -> Result<Vec<Change>, Refusal> {
+    let is_so_already = match verb {
+        Verb::REOPEN => ticket.category == Category::Open,
+        Verb::CANCEL => ticket.category == Category::Cancelled,
+        _ => false,
+    };
+    if is_so_already {
+        return Ok(vec![]);
+    }
     match kind.target(verb, &ticket.state) {
         Some(_) => Ok(step(ticket, kind, verb).into_iter().collect()),
-        None if verb == Verb::CANCEL && ticket.category == Category::Cancelled => Ok(vec![]),
         None => Err(wrong_state(ticket, verb)),
     }
 }

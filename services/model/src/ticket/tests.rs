@@ -587,6 +587,21 @@ fn events_that_are_not_next_change_nothing() {
 }
 
 #[test]
+fn categories_have_one_name() {
+    let categories = [
+        Category::Open,
+        Category::WaitingOnCustomer,
+        Category::WaitingInternally,
+        Category::Resolved,
+        Category::Closed,
+        Category::Cancelled,
+    ];
+    for category in categories {
+        assert_eq!(serde_json::to_value(category).unwrap(), category.as_str());
+    }
+}
+
+#[test]
 fn json_keeps_everything() {
     let mut story = in_state("case", "resolved");
     story.receive(9, 15, 20, false).unwrap();
@@ -773,22 +788,54 @@ fn next_response_runs_from_the_oldest_unanswered_message() {
 }
 
 #[test]
-fn a_reopened_ticket_owes_a_next_response_even_if_nobody_ever_replied() {
+fn a_resolution_makes_answers_needless_until_it_is_reopened() {
+    let (first, next) = (Metric::FirstResponse, Metric::NextResponse);
+    // Resolved by mistake, or on the phone: the first response is owed again.
+    for by_the_contact in [true, false] {
+        let mut story = Story::begin("case", standard());
+        story.run(10, solved()).unwrap();
+        let cancelled = "Cancelled from 0 since 10 elapsed 10 due - next - warned - breached -";
+        assert_eq!(story.shows(first), cancelled);
+        if by_the_contact {
+            story.write(100);
+        } else {
+            story.run(100, Command::Reopen).unwrap();
+            story.write(110);
+        }
+        let again = "Running from 0 since 100 elapsed 10 due 150 next 135 warned - breached -";
+        assert_eq!(story.shows(first), again);
+        assert_eq!(story.ticket.clocks.len(), 2, "one answer is owed, not two");
+        story.reply(120);
+        assert_eq!(
+            story.shows(first),
+            "Met from 0 since 120 elapsed 30 due - next - warned - breached -"
+        );
+    }
+    // The same for a next response; a new message starts it anew.
     let mut story = Story::begin("case", standard());
-    story.run(10, solved()).unwrap();
-    let shows = story.shows(Metric::FirstResponse);
+    story.reply(10);
+    story.write(20);
+    story.run(30, solved()).unwrap();
+    story.run(40, Command::Reopen).unwrap();
     assert_eq!(
-        shows,
-        "Cancelled from 0 since 10 elapsed 10 due - next - warned - breached -"
+        story.shows(next),
+        "Running from 20 since 40 elapsed 10 due 150 next 120 warned - breached -"
     );
-    story.write(20);
-    assert_eq!(story.shows(Metric::FirstResponse), shows);
-    assert_eq!(story.clock(Metric::NextResponse).started_at, story.moment(20));
-    let mut story = Story::begin("case", standard());
-    story.run(10, solved()).unwrap();
-    story.run(15, Command::Reopen).unwrap();
-    story.write(20);
-    assert_eq!(story.clock(Metric::NextResponse).started_at, story.moment(20));
+    story.run(50, solved()).unwrap();
+    story.write(60);
+    assert_eq!(
+        story.shows(next),
+        "Running from 60 since 60 elapsed 0 due 180 next 150 warned - breached -"
+    );
+    // Resolved first, then answered: nothing is owed when it is reopened.
+    story.run(70, solved()).unwrap();
+    story.reply(75);
+    assert_eq!(
+        story.shows(next),
+        "Met from 60 since 75 elapsed 10 due - next - warned - breached -"
+    );
+    story.run(80, Command::Reopen).unwrap();
+    assert_eq!(story.clock(next).state, ClockState::Met);
 }
 
 #[test]
