@@ -19,3 +19,6 @@ mod text;
 
 pub mod email;
 pub mod webhook;
+
+#[cfg(test)]
+mod contract;

@@ -67,6 +67,11 @@ pub fn build(settings: &[AccountSettings], surroundings: &Surroundings) -> Resul
     Ok(accounts)
 }
 
+/// Names of all channels.
+pub fn channels() -> Vec<&'static str> {
+    CHANNELS.iter().map(|(name, _)| *name).collect()
+}
+
 /// The channel's own settings, unknown ones refused: for a channel's `build`.
 pub fn settings<T: serde::de::DeserializeOwned>(account: &AccountSettings) -> Result<T, String> {
     account
@@ -93,7 +98,7 @@ fn build_one(setting: &AccountSettings, surroundings: &Surroundings) -> Result<A
 }
 
 fn unknown_channel(channel: &str) -> String {
-    let known: Vec<&str> = CHANNELS.iter().map(|(name, _)| *name).collect();
+    let known = channels();
     let meant = match nearest(channel, &known) {
         Some(name) => format!(", did you mean {name:?}?"),
         None => String::new(),

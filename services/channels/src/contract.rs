@@ -1,0 +1,296 @@
+//! The contract that every channel keeps. A new one is under it by being listed;
+//! it only has to add a [`Sample`].
+
+use bytes::Bytes;
+use model::event::Attachment;
+use model::id::{MessageId, sha256_hex};
+use model::inbound::{Inbound, What};
+use model::time::Moment;
+
+use crate::channel::{Channel, Input, Parsed};
+use crate::guard::Guard;
+use crate::list::{self, AccountSettings, Surroundings};
+use crate::signature::{Keys, WebhookSecret};
+
+/// What the suite needs of a channel.
+struct Sample {
+    channel: &'static str,
+    settings: &'static str,
+    /// Input that a provider would send, signed if it is pushed.
+    input: fn() -> Input,
+}
+
+const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+const SAMPLES: &[Sample] = &[
+    Sample {
+        channel: "email",
+        settings: "
+            address = 'support@example.org'
+            imap = { host = 'imap.example.org', user = 'u', password = 'p' }
+            smtp = { host = 'smtp.example.org' }",
+        input: mail,
+    },
+    Sample {
+        channel: "webhook",
+        settings: "secrets = ['whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=']",
+        input: webhook,
+    },
+];
+
+fn mail() -> Input {
+    let text = "From: Ann <ann@example.com>\r\nTo: support@example.org\r\nSubject: Hello\r\n\
+        Date: Thu, 01 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@example.com>\r\nMIME-Version: 1.0\r\n\
+        Content-Type: multipart/mixed; boundary=b\r\n\r\n\
+        --b\r\nContent-Type: text/plain\r\n\r\nWhere is my bike?\r\n\
+        --b\r\nContent-Type: image/png; name=a.png\r\nContent-Disposition: attachment; filename=a.png\r\n\
+        Content-Transfer-Encoding: base64\r\n\r\niVBORw0KGgo=\r\n--b--\r\n";
+    input("", "", Vec::new(), text)
+}
+
+fn webhook() -> Input {
+    let body = r#"{"from":{"address":"ann@example.com","name":"Ann"},"text":"Where is my bike?",
+        "attachments":[{"name":"a.png","media_type":"image/png","content":"iVBORw0KGgo="}]}"#;
+    let secret = WebhookSecret::parse(SECRET).unwrap();
+    let headers = secret.sign("evt_1", Moment::from_ms(0), body.as_bytes());
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value));
+    input("POST", "/in/a", headers.collect(), body)
+}
+
+fn input(method: &str, url: &str, headers: Vec<(String, String)>, body: &str) -> Input {
+    Input {
+        method: method.to_owned(),
+        url: url.to_owned(),
+        headers,
+        body: Bytes::from(body.to_owned()),
+        received_at: Moment::from_ms(0),
+    }
+}
+
+fn build(sample: &Sample) -> std::sync::Arc<dyn Channel> {
+    let settings = AccountSettings {
+        name: "a".to_owned(),
+        channel: sample.channel.to_owned(),
+        queue: None,
+        join: None,
+        rest: sample.settings.parse().unwrap(),
+    };
+    list::build(&[settings], &surroundings())
+        .unwrap()
+        .remove("a")
+        .unwrap()
+        .channel
+}
+
+fn surroundings() -> Surroundings {
+    Surroundings {
+        keys: Keys::new(vec![vec![1; 32]]).unwrap(),
+        public_url: "http://localhost".to_owned(),
+        http: Guard::new(false).unwrap(),
+    }
+}
+
+fn parse(channel: &dyn Channel, input: &Input) -> Vec<Inbound> {
+    let Parsed { events, answer } = channel.parse(input).unwrap();
+    assert!((200..300).contains(&answer.status), "{answer:?}");
+    events
+}
+
+#[test]
+fn every_channel_is_under_contract() {
+    let sampled: Vec<&str> = SAMPLES.iter().map(|sample| sample.channel).collect();
+    assert_eq!(sampled, list::channels());
+}
+
+#[test]
+fn a_repeat_is_the_same_event() {
+    for sample in SAMPLES {
+        let channel = build(sample);
+        let mut again = (sample.input)();
+        again.received_at = Moment::from_ms(60_000);
+        let events = parse(channel.as_ref(), &(sample.input)());
+        assert!(!events.is_empty(), "{}", sample.channel);
+        assert_eq!(events, parse(channel.as_ref(), &again), "{}", sample.channel);
+    }
+}
+
+#[test]
+fn events_have_an_id_a_thread_and_a_sender() {
+    for sample in SAMPLES {
+        for event in parse(build(sample).as_ref(), &(sample.input)()) {
+            assert!(!event.external_id.trim().is_empty(), "{event:?}");
+            assert!(!event.thread.trim().is_empty(), "{event:?}");
+            let What::Message(message) = event.what else {
+                continue;
+            };
+            assert!(
+                !message.sender.scheme.is_empty() && !message.sender.address.is_empty(),
+                "{message:?}"
+            );
+            assert!(message.text.contains("Where is my bike?"), "{message:?}");
+            assert!(message.external_ids.iter().all(|id| !id.is_empty()), "{message:?}");
+            let of_blob = |bytes: &Vec<u8>| (sha256_hex(bytes), bytes.len() as u64);
+            let blobs: Vec<_> = event.blobs.iter().map(of_blob).collect();
+            let of_file = |file: &Attachment| (file.sha256.clone(), file.size_bytes);
+            let files: Vec<_> = message.attachments.iter().map(of_file).collect();
+            assert_eq!((blobs, files.len()), (files, 1), "{}", sample.channel);
+        }
+    }
+}
+
+#[test]
+fn the_signature_of_what_is_pushed_is_checked() {
+    for sample in SAMPLES {
+        let channel = build(sample);
+        if channel.pulls() {
+            continue;
+        }
+        let good = (sample.input)();
+        assert_eq!(channel.verify(&good), Ok(()), "{}", sample.channel);
+        let mut tampered = good.clone();
+        tampered.body = [good.body.as_ref(), b" "].concat().into();
+        let mut unsigned = good.clone();
+        unsigned.headers.clear();
+        let mut old = good.clone();
+        old.received_at = Moment::from_ms(3_600_000);
+        for bad in [tampered, unsigned, old] {
+            assert!(channel.verify(&bad).is_err(), "{}: {bad:?}", sample.channel);
+        }
+        let kept = channel.kept_headers();
+        for (name, _) in &good.headers {
+            assert!(
+                kept.contains(&name.as_str()),
+                "{}: a replay needs {name}",
+                sample.channel
+            );
+        }
+    }
+}
+
+#[test]
+fn no_bytes_break_a_parser() {
+    let mut hostile: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        vec![0; 1000],
+        vec![0xff; 1000],
+        b"{".repeat(100_000),
+        b"[".repeat(100_000),
+        b"\r\n".repeat(100_000),
+        b"From: x\r\n".repeat(100_000),
+        b"<div>".repeat(100_000),
+        "\u{202e}\u{feff}ß".repeat(10_000).into_bytes(),
+    ];
+    for sample in SAMPLES {
+        let good = (sample.input)().body.to_vec();
+        // Cut and flipped at every place.
+        for place in 0..good.len() {
+            hostile.push(good[..place].to_vec());
+            let mut flipped = good.clone();
+            flipped[place] ^= 0x55;
+            hostile.push(flipped);
+        }
+    }
+    for sample in SAMPLES {
+        let channel = build(sample);
+        for bytes in &hostile {
+            let mut input = (sample.input)();
+            input.body = bytes.clone().into();
+            // Whatever it says, it comes back and says the same again.
+            let first = format!("{:?}", channel.parse(&input));
+            let second = format!("{:?}", channel.parse(&input));
+            assert_eq!(first, second);
+        }
+    }
+}
+
+#[test]
+fn declarations_make_sense() {
+    for sample in SAMPLES {
+        let channel = build(sample);
+        let declaration = channel.declaration();
+        assert!(
+            declaration.formats.iter().any(|format| format == "text/plain"),
+            "{}",
+            sample.channel
+        );
+        assert!(declaration.max_chars != Some(0), "{}", sample.channel);
+        assert!(
+            channel.send_deadline() >= std::time::Duration::from_secs(1),
+            "{}",
+            sample.channel
+        );
+        for name in channel.kept_headers() {
+            assert_eq!(*name, name.to_lowercase(), "{}", sample.channel);
+        }
+    }
+}
+
+#[test]
+fn wrong_settings_are_refused_by_name() {
+    let check = |name: &str, channel: &str, rest: &str, expected: &str| {
+        let settings = AccountSettings {
+            name: name.to_owned(),
+            channel: channel.to_owned(),
+            queue: None,
+            join: None,
+            rest: rest.parse().unwrap(),
+        };
+        let error = list::build(&[settings], &surroundings()).err().unwrap_or_default();
+        assert!(error.contains(expected), "{name} {channel}: {error}");
+        assert!(!error.contains("MDEy"), "{error}");
+    };
+    let good = SAMPLES[1].settings;
+    check("*", "webhook", good, "no name of an account");
+    check(
+        "a",
+        "webhok",
+        good,
+        "accounts.a: there is no channel \"webhok\", did you mean \"webhook\"?",
+    );
+    check("a", "telex", good, "(channels: email, webhook)");
+    check("a", "webhook", "", "accounts.a: missing field `secrets`");
+    check("a", "webhook", "secrets = []", "accounts.a: secrets");
+    check(
+        "a",
+        "webhook",
+        "secrets = ['whsec_MDEy']",
+        "accounts.a: secrets: a webhook secret has 24 to 64",
+    );
+    check("a", "webhook", "secret = 'MDEy'", "unknown field `secret`");
+    check(
+        "a",
+        "webhook",
+        &format!("{good}\ndeliver_url = 'http://10.0.0.1/'"),
+        "deliver_url: 10.0.0.1 is a private",
+    );
+    check(
+        "a",
+        "webhook",
+        &format!("{good}\ndeliver_url = 'ftp://example.com/'"),
+        "deliver_url: ftp",
+    );
+    let twice = AccountSettings {
+        name: "a".to_owned(),
+        channel: "webhook".to_owned(),
+        queue: None,
+        join: None,
+        rest: good.parse().unwrap(),
+    };
+    let error = list::build(&[twice.clone(), twice], &surroundings()).err();
+    assert_eq!(
+        error.as_deref(),
+        Some("accounts.a: there are two accounts of this name")
+    );
+}
+
+#[test]
+fn ids_of_samples_are_frozen() {
+    let check = |channel: &str, expected: &str| {
+        let sample = SAMPLES.iter().find(|sample| sample.channel == channel).unwrap();
+        let event = parse(build(sample).as_ref(), &(sample.input)()).remove(0);
+        let id = MessageId::received(event.realm.as_text("a"), channel, &event.external_id);
+        assert_eq!(id.as_str(), expected, "{channel}");
+    };
+    check("email", "msg_eocreazqoqdiohmj2qnrezto5vkusfxq56vifxgvk2fdhjcyo6da");
+    check("webhook", "msg_ll3v2jgqpxnjgcvlb7vfgewr2mmoerkyfikznzkxxhvef6pmxwqq");
+}
