@@ -1,0 +1,83 @@
+//! `tributary spool status` and `drain`: for a spool whose gateway is gone, on
+//! the volume that it left.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Result, bail};
+use bus::{Bus, Pending};
+use clap::{Args, Subcommand};
+use model::time::Moment;
+
+use crate::settings::{Invalid, Settings};
+
+const POLL: Duration = Duration::from_millis(200);
+const BUS_GRACE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Says how much the spool holds, and how old that is
+    #[command(after_help = super::EXIT_CODES)]
+    Status,
+    /// Forwards all of it to Kafka, in order, and ends when it is empty
+    #[command(after_help = super::EXIT_CODES)]
+    Drain {
+        /// Give up after so many seconds without progress
+        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+        patience: u64,
+    },
+}
+
+/// Shows or empties the spool.
+pub async fn run(arguments: &Arguments, settings: Settings) -> Result<()> {
+    if !settings.has_kafka() {
+        return Err(Invalid(vec!["bus.url: only a gateway with kafka: has a spool".to_owned()]).into());
+    }
+    let path = settings.spool_path();
+    if !path.exists() {
+        return super::print(&format!("there is no spool at {}", path.display()));
+    }
+    let bus = Bus::open(&settings.bus_settings(true)).await?;
+    let outcome = match arguments.action {
+        Action::Status => super::print(&describe(bus.pending().await)),
+        Action::Drain { patience } => drain(&bus, Duration::from_secs(patience)).await,
+    };
+    bus.stop(BUS_GRACE).await;
+    outcome
+}
+
+/// An open bus forwards by itself: this waits, and says how far it is.
+async fn drain(bus: &Bus, patience: Duration) -> Result<()> {
+    let mut left = bus.pending().await.spooled_events;
+    let mut progress_at = Instant::now();
+    while left > 0 {
+        tokio::time::sleep(POLL).await;
+        let now_left = bus.pending().await.spooled_events;
+        if now_left != left {
+            progress_at = Instant::now();
+        }
+        left = now_left;
+        if progress_at.elapsed() > patience {
+            bail!("{left} events are still spooled and nothing moves; is Kafka there?");
+        }
+    }
+    super::print("the spool is empty")
+}
+
+fn describe(pending: Pending) -> String {
+    let Some(oldest_at) = pending.spooled_oldest_at.filter(|_| pending.spooled_events > 0) else {
+        return "the spool is empty".to_owned();
+    };
+    let age_ms = Moment::from(SystemTime::now()).since_ms(oldest_at).max(0);
+    format!(
+        "{} events, {} bytes, the oldest {} seconds old",
+        pending.spooled_events,
+        pending.spooled_bytes,
+        age_ms / 1_000
+    )
+}

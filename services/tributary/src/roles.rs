@@ -1,0 +1,406 @@
+//! Starts a role: everything in the order in which it is needed, then its loops,
+//! and stops all of it within ten seconds.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bus::Bus;
+use channels::inbox::Inbox;
+use clap::ValueEnum;
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::gauges::Gauges;
+use crate::ops::Ops;
+use crate::settings::check::{self, Checked};
+use crate::settings::{Invalid, Settings};
+use crate::{commands, keys, listener, ops, telemetry};
+
+/// From the stop until loops that still run are cut off. With [`BUS_GRACE`] it
+/// stays under the ten seconds that a stop may take.
+const LOOPS_GRACE: Duration = Duration::from_secs(7);
+/// For what the bus has under way after the loops have ended.
+const BUS_GRACE: Duration = Duration::from_secs(2);
+/// Between attempts to reach what is away at the start: doubles up to the second.
+const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    All,
+    Gateway,
+    Worker,
+    Router,
+    Api,
+}
+
+/// What the operators' listener looks at, as it comes to be.
+#[derive(Default)]
+pub struct Parts {
+    pub bus: OnceLock<Bus>,
+    pub store: OnceLock<Store>,
+    /// Set when the role's own work begins.
+    pub started: OnceLock<bool>,
+}
+
+impl Role {
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Gateway => "gateway",
+            Self::Worker => "worker",
+            Self::Router => "router",
+            Self::Api => "api",
+        }
+    }
+
+    /// Takes what is pushed to us.
+    pub fn receives(self) -> bool {
+        matches!(self, Self::All | Self::Gateway)
+    }
+
+    /// Does what is held by a lease.
+    pub fn works(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
+    }
+
+    /// Applies events and looks after clocks.
+    pub fn routes(self) -> bool {
+        matches!(self, Self::All | Self::Router)
+    }
+
+    /// Serves the desk.
+    pub fn serves_desk(self) -> bool {
+        matches!(self, Self::All | Self::Api)
+    }
+
+    /// A gateway lives without the database.
+    pub fn uses_store(self) -> bool {
+        self != Self::Gateway
+    }
+}
+
+/// Runs the role until a signal or a fault. Everything is checked before a port
+/// opens or a file is created.
+pub async fn run(role: Role, settings: Settings) -> Result<()> {
+    telemetry::start_logs(&settings.log);
+    let (checked, has_keys) = checked(role, settings)?;
+    let ports = Ports::bind(role, &checked.settings).await?;
+    create_data_folder(&checked.settings)?;
+    let checked = if has_keys {
+        checked
+    } else {
+        let keys = keys::create(&checked.settings)?;
+        check::check(checked.settings, keys)?
+    };
+    let stop = CancellationToken::new();
+    let signals = tokio::spawn(watch_signals(stop.clone()));
+    let outcome = start(role, checked, ports, &stop).await;
+    signals.abort();
+    outcome
+}
+
+/// The checked settings, and whether the installation has its keys.
+fn checked(role: Role, settings: Settings) -> Result<(Checked, bool)> {
+    let keys = keys::read(&settings);
+    let (keys, has_keys, mut problems) = match keys {
+        Ok(Some(keys)) => (keys, true, Vec::new()),
+        Ok(None) if role == Role::All => (keys::throwaway()?, false, Vec::new()),
+        Ok(None) => (keys::throwaway()?, false, keys::missing().0),
+        Err(invalid) => (keys::throwaway()?, false, invalid.0),
+    };
+    match check::check(settings, keys) {
+        Ok(checked) if problems.is_empty() => Ok((checked, has_keys)),
+        Ok(_) => Err(Invalid(problems).into()),
+        Err(invalid) => {
+            problems.extend(invalid.0);
+            Err(Invalid(problems).into())
+        }
+    }
+}
+
+/// The role's listeners, taken before anything else begins.
+struct Ports {
+    public: Option<TcpListener>,
+    desk: Option<TcpListener>,
+    ops: TcpListener,
+}
+
+impl Ports {
+    async fn bind(role: Role, settings: &Settings) -> Result<Self> {
+        let public = match role.receives() {
+            true => Some(listener::bind("public", &settings.public.listen).await?),
+            false => None,
+        };
+        let desk = match role.serves_desk() {
+            true => Some(listener::bind("desk", &settings.desk.listen).await?),
+            false => None,
+        };
+        let ops = listener::bind("ops", &settings.ops.listen).await?;
+        Ok(Self { public, desk, ops })
+    }
+}
+
+fn create_data_folder(settings: &Settings) -> Result<()> {
+    let path = &settings.data.path;
+    std::fs::create_dir_all(path).with_context(|| format!("data.path: cannot create {}", path.display()))
+}
+
+/// The tasks of the process: when one ends with a fault, all end.
+struct Tasks {
+    running: JoinSet<(&'static str, Result<()>)>,
+    stop: CancellationToken,
+}
+
+async fn start(role: Role, checked: Checked, ports: Ports, stop: &CancellationToken) -> Result<()> {
+    let mut tasks = Tasks {
+        running: JoinSet::new(),
+        stop: stop.clone(),
+    };
+    let parts = Arc::new(Parts::default());
+    let mut registry = telemetry::registry();
+    let gauges = Gauges::new(role, &mut registry);
+    let ops = Arc::new(Ops {
+        role,
+        parts: parts.clone(),
+        registry,
+        gauges,
+    });
+    let greeting = Greeting::new(role, &checked.settings, &ports);
+    // First of all, so that whoever watches sees us wait for a database.
+    tasks.listen("ops", ports.ops, ops::routes(ops));
+    let begun = begin(role, &checked, ports.public, ports.desk, &parts, &mut tasks);
+    let outcome = tokio::select! {
+        begun = begun => begun.map(|token_file| greeting.print(token_file.as_deref())),
+        () = stop.cancelled() => Ok(()),
+    };
+    if outcome.is_err() {
+        stop.cancel();
+    }
+    let finished = tasks.finish().await;
+    if let Some(bus) = parts.bus.get() {
+        bus.stop(BUS_GRACE).await;
+    }
+    outcome.and(finished)
+}
+
+/// Opens what the role needs and begins its loops. On the very first start it
+/// says where the administrator's token is.
+async fn begin(
+    role: Role,
+    checked: &Checked,
+    public: Option<TcpListener>,
+    desk: Option<TcpListener>,
+    parts: &Parts,
+    tasks: &mut Tasks,
+) -> Result<Option<std::path::PathBuf>> {
+    let settings = &checked.settings;
+    let mut token_file = None;
+    if role.uses_store() {
+        let (store, first_token) = patiently("the database", || prepare_store(role, checked)).await?;
+        token_file = first_token;
+        let _ = parts.store.set(store);
+    }
+    let bus = patiently("the event log", || async {
+        Ok(Bus::open(&settings.bus_settings(role.receives())).await?)
+    })
+    .await?;
+    let _ = parts.bus.set(bus.clone());
+    let inbox = Inbox { bus: bus.clone() };
+    if let Some(listener) = public {
+        let routes = channels::gateway::routes(checked.accounts.clone(), inbox.clone());
+        tasks.listen("public", listener, routes);
+    }
+    if let Some(store) = parts.store.get() {
+        begin_loops(role, checked, store, &bus, &inbox, tasks);
+        if let Some(listener) = desk {
+            let _ = listener;
+        }
+    }
+    let _ = parts.started.set(true);
+    Ok(token_file)
+}
+
+fn begin_loops(role: Role, checked: &Checked, store: &Store, bus: &Bus, inbox: &Inbox, tasks: &mut Tasks) {
+    let period = checked.settings.lease_period();
+    let owner = owner();
+    if role.works() {
+        let pull = channels::pull::run(
+            checked.accounts.clone(),
+            inbox.clone(),
+            store.clone(),
+            owner.clone(),
+            period,
+            tasks.stop.clone(),
+        );
+        tasks.spawn("pull", async move {
+            pull.await;
+            Ok(())
+        });
+        let deliver = channels::deliver::run(
+            checked.accounts.clone(),
+            store.clone(),
+            bus.blobs().clone(),
+            owner,
+            period,
+            tasks.stop.clone(),
+        );
+        tasks.spawn("deliver", async move {
+            deliver.await;
+            Ok(())
+        });
+    }
+}
+
+/// Opens the database, brings or checks its schema, and declares what the
+/// settings say. All of it may be done again.
+async fn prepare_store(role: Role, checked: &Checked) -> Result<(Store, Option<std::path::PathBuf>)> {
+    let store = Store::open(&checked.settings.store_url()).await?;
+    if role == Role::All {
+        store.migrate().await?;
+    }
+    store.check_schema().await?;
+    // Routers decide by what is declared; the others find it in the store.
+    if role.routes() {
+        store.declare(&checked.declared()).await?;
+        store.declare_accounts(&checked.declarations()).await?;
+        store.declare_people(&checked.people()).await?;
+    }
+    let token_file = match role {
+        Role::All => keys::create_first_token(&checked.settings, &store).await?,
+        _ => None,
+    };
+    Ok((store, token_file))
+}
+
+/// Tries again for as long as it is merely away.
+async fn patiently<T, F: Future<Output = Result<T>>>(what: &'static str, attempt: impl Fn() -> F) -> Result<T> {
+    let (mut pause, longest) = RETRY_PAUSE;
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) if is_away(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let error = format!("{error:#}");
+        tracing::warn!(error, "{what} is away, trying again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(store::Error::Unavailable { .. }))
+        || matches!(error.downcast_ref(), Some(bus::Error::Unavailable(_)))
+}
+
+/// Who holds our leases: no other process, now or later, has this name.
+fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}-{}-{}", host.trim(), std::process::id(), &random[..8])
+}
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<()>> + Send + 'static) {
+        self.running.spawn(async move { (name, task.await) });
+    }
+
+    fn listen(&mut self, name: &'static str, listener: TcpListener, routes: axum::Router) {
+        self.spawn(name, listener::serve(name, listener, routes, self.stop.clone()));
+    }
+
+    /// Waits for the end of all: after the stop, which comes from outside or from
+    /// the first fault.
+    async fn finish(mut self) -> Result<()> {
+        let mut fault = None;
+        let stop = self.stop.clone();
+        let too_late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LOOPS_GRACE).await;
+        };
+        tokio::pin!(too_late);
+        loop {
+            let ended = tokio::select! {
+                ended = self.running.join_next() => ended,
+                () = &mut too_late => {
+                    tracing::warn!(tasks = self.running.len(), "some tasks did not stop in time and are cut off");
+                    self.running.shutdown().await;
+                    None
+                }
+            };
+            let error = match ended {
+                None => break,
+                Some(Ok((_, Ok(())))) if self.stop.is_cancelled() => continue,
+                Some(Ok((name, Ok(())))) => anyhow::anyhow!("{name} ended though nobody stopped it"),
+                Some(Ok((name, Err(error)))) => error.context(name),
+                Some(Err(error)) => anyhow::Error::new(error).context("a task broke"),
+            };
+            let chain = format!("{error:#}");
+            tracing::error!(error = chain, "stopping because of a fault");
+            fault.get_or_insert(error);
+            self.stop.cancel();
+        }
+        fault.map_or(Ok(()), Err)
+    }
+}
+
+/// The first signal stops in order, the second at once.
+async fn watch_signals(stop: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot listen for signals");
+        return;
+    };
+    for is_second in [false, true] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if is_second {
+            std::process::exit(1);
+        }
+        tracing::info!("stopping; a second signal stops at once");
+        stop.cancel();
+    }
+}
+
+/// What is printed at the start.
+struct Greeting {
+    lines: Vec<String>,
+}
+
+impl Greeting {
+    fn new(role: Role, settings: &Settings, ports: &Ports) -> Self {
+        let mut lines = vec![format!("Tributary {} ({})", env!("CARGO_PKG_VERSION"), role.as_str())];
+        let mut address = |what: &str, listener: Option<&TcpListener>| {
+            if let Some(address) = listener.and_then(|listener| listener.local_addr().ok()) {
+                lines.push(format!("  {what:<9} http://{address}"));
+            }
+        };
+        address("webhooks", ports.public.as_ref());
+        address("desk API", ports.desk.as_ref());
+        address("health", Some(&ports.ops));
+        if role == Role::All {
+            let token = settings.in_data(keys::TOKEN_FILE);
+            lines.push(format!("  {:<9} {}", "data", settings.data.path.display()));
+            if token.exists() {
+                lines.push(format!("  {:<9} {}", "token", token.display()));
+            }
+        }
+        Self { lines }
+    }
+
+    fn print(self, _token_file: Option<&std::path::Path>) {
+        for line in self.lines {
+            // Nobody may be listening; that is no fault.
+            let _ = commands::print(&line);
+        }
+    }
+}

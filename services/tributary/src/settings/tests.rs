@@ -1,0 +1,169 @@
+use super::*;
+
+fn read(text: &str, environment: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    from_text("tributary.toml", text, environment).map_err(|invalid| invalid.0)
+}
+
+#[test]
+fn an_empty_file_gives_every_default() {
+    let settings = read("", &[]).unwrap();
+    assert_eq!(settings.public.listen, "127.0.0.1:8080");
+    assert_eq!(settings.public_url(), "http://127.0.0.1:8080");
+    assert_eq!(settings.desk.listen, "127.0.0.1:8081");
+    assert_eq!(settings.ops.listen, "127.0.0.1:9090");
+    assert_eq!(settings.data.path, Path::new("data"));
+    assert!(settings.keys.files.is_empty());
+    assert_eq!(settings.store_url(), "sqlite:data/desk.db");
+    assert_eq!(settings.bus_url(), "local:data/log.db");
+    assert_eq!(settings.bus.partitions, 8);
+    assert_eq!(settings.spool_path(), Path::new("data/spool.db"));
+    assert_eq!(settings.spool.max_bytes, 1 << 30);
+    assert_eq!(settings.blobs_url(), "file:data/blobs");
+    assert_eq!(settings.leases.period_seconds, 30);
+    assert_eq!(settings.log.format, None);
+    assert_eq!(settings.log.level, "info");
+    assert_eq!(settings.router.readers, 2);
+    assert_eq!(settings.queues.len(), 1);
+    assert_eq!(settings.queues[0].name, "support");
+    assert!(settings.accounts.is_empty() && settings.calendars.is_empty() && settings.policies.is_empty());
+    assert!(settings.rules.is_empty() && settings.people.is_empty() && settings.employee_domains.is_empty());
+}
+
+/// The manual's examples are lines that begin with `#` and no space.
+#[test]
+fn the_examples_of_the_manual_can_be_read() {
+    let text: String = DEFAULTS
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(example) if !example.starts_with(' ') => format!("{example}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let settings = read(&text, &[]).unwrap();
+    assert!(settings.accounts.iter().any(|account| account.name == "demo"));
+    assert_eq!(settings.public_url(), "https://desk.example.com");
+    assert_eq!(settings.employee_domains, ["example.com"]);
+}
+
+#[test]
+fn problems_name_the_key_and_the_nearest_right_one() {
+    let cases = [
+        (
+            "[public]\nlisten_on = \"x\"",
+            "public.listen_on: unknown key; did you mean public.listen?",
+        ),
+        ("[pubic]\nlisten = \"x\"", "pubic: unknown key; did you mean public?"),
+        ("[stroe]\nurl = \"x\"", "stroe: unknown key; did you mean store?"),
+        (
+            "[spool]\nmax_byte = 1",
+            "spool.max_byte: unknown key; did you mean spool.max_bytes?",
+        ),
+        (
+            "[[queues]]\nname = \"a\"\npolcy = \"b\"",
+            "queues.a.polcy: unknown key; did you mean queues.a.policy?",
+        ),
+        (
+            "[[rules]]\nname = \"vip\"\nthen = { qeue = \"a\" }",
+            "rules.vip.then.qeue: unknown key; did you mean rules.vip.then.queue?",
+        ),
+        ("[[queues]]\npolicy = \"b\"", "queues[0].name: missing"),
+        ("[queues]\nname = \"b\"", "queues: this is a list; write [[queues]]"),
+        ("[[accounts]]\nname = \"a\"", "accounts.a.channel: missing"),
+        ("[public]\nlisten =", "tributary.toml:2: "),
+        ("[router]\nreaders = \"many\"", "router.readers: "),
+        ("[log]\nformat = \"xml\"", "log.format: "),
+        (
+            "[[accounts]]\nname = \"a\"\nchannel = \"webhook\"\njoin = \"x\"",
+            "accounts.a.join: ",
+        ),
+        ("zzz = 1", "zzz: unknown key; there are public, desk"),
+    ];
+    for (text, expected) in cases {
+        let problems = read(text, &[]).err().unwrap_or_default();
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        assert!(problems[0].starts_with(expected), "{text}: {problems:?}");
+    }
+}
+
+#[test]
+fn all_problems_are_listed() {
+    let problems = read("[public]\na = 1\n[desk]\nb = 1\n[[people]]\n[x]", &[])
+        .err()
+        .unwrap();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let text = "[store]\nurl = \"sqlite:a.db\"\n[spool]\nmax_bytes = 1\n";
+    let environment = [
+        ("TRIBUTARY_STORE__URL", "postgres://b"),
+        ("TRIBUTARY_SPOOL__MAX_BYTES", "2"),
+        ("TRIBUTARY_KEYS__FILES", "[\"c\", \"d\"]"),
+        ("TRIBUTARY_EMPLOYEE_DOMAINS", "[\"e.example\"]"),
+        ("TRIBUTARY_PORT", "tcp://10.0.0.1:8080"),
+        ("OTHER_STORE__URL", "no"),
+    ];
+    let settings = read(text, &environment).unwrap();
+    assert_eq!(settings.store_url(), "postgres://b");
+    assert_eq!(settings.spool.max_bytes, 2);
+    assert_eq!(settings.keys.files, [Path::new("c"), Path::new("d")]);
+    assert_eq!(settings.employee_domains, ["e.example"]);
+    let problems = read("", &[("TRIBUTARY_STORE__ULR", "x")]).err().unwrap();
+    assert_eq!(problems, ["store.ulr: unknown key; did you mean store.url?"]);
+}
+
+#[test]
+fn secrets_come_from_files_and_from_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, " postgres://secret\n").unwrap();
+    let path = path.display();
+    let text = format!(
+        "[store]\nurl_file = \"{path}\"\n[[accounts]]\nname = \"a\"\nchannel = \"c\"\nx_env = \"X\"\n[accounts.deep]\ny_file = \"{path}\"\n"
+    );
+    let settings = read(&text, &[("X", " x ")]).unwrap();
+    assert_eq!(settings.store_url(), "postgres://secret");
+    let rest = &settings.accounts[0].rest;
+    assert_eq!(rest["x"].as_str(), Some(" x "));
+    assert_eq!(rest["deep"]["y"].as_str(), Some("postgres://secret"));
+    // A later layer's reference replaces an earlier layer's value, and the other way round.
+    let text = "[store]\nurl = \"a\"";
+    let file = format!("{path}");
+    let settings = read(text, &[("TRIBUTARY_STORE__URL_FILE", file.as_str())]).unwrap();
+    assert_eq!(settings.store_url(), "postgres://secret");
+    let text = format!("[store]\nurl_file = \"{path}\"");
+    let settings = read(&text, &[("TRIBUTARY_STORE__URL", "b")]).unwrap();
+    assert_eq!(settings.store_url(), "b");
+}
+
+#[test]
+fn references_that_lead_nowhere_are_problems() {
+    let cases = [
+        (
+            "[store]\nurl_file = \"/nowhere/x\"",
+            "store.url_file: cannot read /nowhere/x: ",
+        ),
+        (
+            "[store]\nurl_env = \"NOWHERE\"",
+            "store.url_env: the environment has no NOWHERE",
+        ),
+        (
+            "[store]\nurl = \"a\"\nurl_env = \"X\"",
+            "store.url_env: url is set as well; keep one of them",
+        ),
+        (
+            "[[accounts]]\nname = \"a\"\nchannel = \"c\"\npassword_env = \"NOWHERE\"",
+            "accounts.a.password_env: the environment has no NOWHERE",
+        ),
+    ];
+    for (text, expected) in cases {
+        let problems = read(text, &[("X", "x")]).err().unwrap_or_default();
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        assert!(problems[0].starts_with(expected), "{text}: {problems:?}");
+    }
+}
