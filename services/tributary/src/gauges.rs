@@ -22,10 +22,8 @@ use prometheus_client::registry::Registry;
 use crate::roles::{Parts, Role};
 
 const PENDING: &str = "pending";
-const SPOOLED_BYTES: &str = "spooled_bytes";
-const SPOOLED_AGE: &str = "spooled_oldest_age_seconds";
 const BUS_LAG: &str = "bus_lag";
-const PARKED: &str = "parked";
+const PARKED: &str = "parked_waiting";
 const ACCOUNT_UP: &str = "account_up";
 const ACCOUNT_SEEN: &str = "account_last_seen_age_seconds";
 const LEASE_FENCE: &str = "lease_fence";
@@ -44,8 +42,6 @@ const STAGES: [&str; 7] = ["spool", "bus", "outbox", "announcements", "media", "
 pub struct Gauges {
     started_at: Instant,
     pending: Family<Stage, Gauge>,
-    spooled_bytes: Gauge,
-    spooled_age: Gauge<f64, AtomicU64>,
     bus_lag: Family<Partition, Gauge>,
     parked: Family<Kind, Gauge>,
     account_up: Family<AccountName, Gauge>,
@@ -93,8 +89,6 @@ impl Gauges {
         let gauges = Self {
             started_at: Instant::now(),
             pending: Family::default(),
-            spooled_bytes: Gauge::default(),
-            spooled_age: Gauge::default(),
             bus_lag: Family::default(),
             parked: Family::default(),
             account_up: Family::default(),
@@ -121,16 +115,6 @@ impl Gauges {
 
     fn register(&self, registry: &mut Registry) {
         registry.register(PENDING, "What is still on its way, by stage", self.pending.clone());
-        registry.register(
-            SPOOLED_BYTES,
-            "Size of what the spool holds",
-            self.spooled_bytes.clone(),
-        );
-        registry.register(
-            SPOOLED_AGE,
-            "Age of the oldest event in the spool",
-            self.spooled_age.clone(),
-        );
         registry.register(
             BUS_LAG,
             "Events that are not applied yet, by partition",
@@ -201,9 +185,6 @@ impl Gauges {
     async fn spool(&self, parts: &Parts) -> Option<()> {
         let pending = parts.bus.get()?.pending().await;
         self.set_pending("spool", i64::try_from(pending.spooled_events).unwrap_or(i64::MAX));
-        self.spooled_bytes
-            .set(i64::try_from(pending.spooled_bytes).unwrap_or(i64::MAX));
-        self.spooled_age.set(pending.spooled_oldest_at.map_or(0.0, age_seconds));
         Some(())
     }
 
@@ -303,7 +284,7 @@ mod tests {
     async fn scraped(role: Role) -> String {
         let mut registry = crate::telemetry::registry();
         let gauges = Gauges::new(role, &mut registry);
-        gauges.refresh(role, &Parts::default()).await;
+        gauges.refresh(role, &Parts::new(crate::telemetry::registry())).await;
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text

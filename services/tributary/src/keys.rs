@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use channels::signature::Keys;
@@ -49,11 +49,12 @@ pub fn read(settings: &Settings) -> Result<Option<Keys>, Invalid> {
 
 fn read_key(file: &Path) -> Result<Vec<u8>, String> {
     let key = std::fs::read(file).map_err(|error| format!("keys.files: cannot read {}: {error}", file.display()))?;
-    if key.len() < SECRET_BYTES {
+    if key.len() < Keys::MIN_BYTES {
         return Err(format!(
-            "keys.files: {} has {} bytes; a key has at least {SECRET_BYTES}",
+            "keys.files: {} has {} bytes; a key has at least {}",
             file.display(),
-            key.len()
+            key.len(),
+            Keys::MIN_BYTES
         ));
     }
     Ok(key)
@@ -92,10 +93,10 @@ pub fn new_token() -> Result<(String, String)> {
 }
 
 /// On the first start, when nobody has a token yet: writes the administrator's to
-/// the data folder. Says where, if it did.
-pub async fn create_first_token(settings: &Settings, store: &Store) -> Result<Option<PathBuf>> {
+/// the data folder.
+pub async fn create_first_token(settings: &Settings, store: &Store) -> Result<()> {
     if store.has_tokens().await? {
-        return Ok(None);
+        return Ok(());
     }
     let path = settings.in_data(TOKEN_FILE);
     // The file first: a token that nobody can read would lock everyone out. One
@@ -107,7 +108,7 @@ pub async fn create_first_token(settings: &Settings, store: &Store) -> Result<Op
     let sha256 = model::id::sha256_hex(token.as_bytes());
     let now = Moment::from(std::time::SystemTime::now());
     store.create_token(ADMINISTRATOR, &sha256, now).await?;
-    Ok(Some(path))
+    Ok(())
 }
 
 /// The token in this file, if there is a readable one.
@@ -192,9 +193,9 @@ mod tests {
     fn short_keys_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        std::fs::write(&path, [1; 31]).unwrap();
-        assert!(read_key(&path).unwrap_err().contains("31 bytes"));
-        std::fs::write(&path, [1; 32]).unwrap();
-        assert_eq!(read_key(&path).unwrap().len(), 32);
+        std::fs::write(&path, [1; Keys::MIN_BYTES - 1]).unwrap();
+        assert!(read_key(&path).unwrap_err().contains("has 15 bytes"));
+        std::fs::write(&path, [1; Keys::MIN_BYTES]).unwrap();
+        assert_eq!(read_key(&path).unwrap().len(), 16);
     }
 }

@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::registry::Registry;
 
 use crate::gauges::Gauges;
 use crate::roles::{Parts, Role};
@@ -22,7 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Ops {
     pub role: Role,
     pub parts: Arc<Parts>,
-    pub registry: Registry,
     pub gauges: Gauges,
 }
 
@@ -67,7 +65,8 @@ async fn not_ready(role: Role, parts: &Parts) -> Option<&'static str> {
 async fn metrics(State(ops): State<Arc<Ops>>) -> Response {
     ops.gauges.refresh(ops.role, &ops.parts).await;
     let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &ops.registry) {
+    let registry = ops.parts.registry.lock().await;
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "cannot write the metrics");
@@ -83,13 +82,16 @@ mod tests {
     #[tokio::test]
     async fn a_role_that_is_starting_lives_and_is_not_ready() {
         for role in [Role::All, Role::Gateway, Role::Worker, Role::Router, Role::Api] {
-            assert_eq!(not_ready(role, &Parts::default()).await, Some("starting"));
+            assert_eq!(
+                not_ready(role, &Parts::new(crate::telemetry::registry())).await,
+                Some("starting")
+            );
         }
     }
 
     #[tokio::test]
     async fn without_its_database_a_role_is_not_ready() {
-        let parts = Parts::default();
+        let parts = Parts::new(crate::telemetry::registry());
         parts.started.set(true).unwrap();
         assert_eq!(not_ready(Role::Router, &parts).await, Some("the database is away"));
         assert_eq!(not_ready(Role::Api, &parts).await, Some("the database is away"));

@@ -2,16 +2,20 @@
 //! and stops all of it within ten seconds.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bus::Bus;
 use channels::inbox::Inbox;
-use clap::ValueEnum;
+use channels::list::Accounts;
+use futures_util::FutureExt;
+use prometheus_client::registry::Registry;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +33,11 @@ const BUS_GRACE: Duration = Duration::from_secs(2);
 /// Between attempts to reach what is away at the start: doubles up to the second.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
+/// Routers share the partitions as members of this group.
+const ROUTER_GROUP: &str = "tributary-router";
+
 /// What a process does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     All,
     Gateway,
@@ -40,12 +47,25 @@ pub enum Role {
 }
 
 /// What the operators' listener looks at, as it comes to be.
-#[derive(Default)]
 pub struct Parts {
+    /// Of all metrics; grows while the role starts.
+    pub registry: Mutex<Registry>,
     pub bus: OnceLock<Bus>,
     pub store: OnceLock<Store>,
     /// Set when the role's own work begins.
     pub started: OnceLock<bool>,
+}
+
+impl Parts {
+    /// Nothing there yet but the metrics that are registered.
+    pub fn new(registry: Registry) -> Self {
+        Self {
+            registry: Mutex::new(registry),
+            bus: OnceLock::new(),
+            store: OnceLock::new(),
+            started: OnceLock::new(),
+        }
+    }
 }
 
 impl Role {
@@ -163,13 +183,12 @@ async fn start(role: Role, checked: Checked, ports: Ports, stop: &CancellationTo
         running: JoinSet::new(),
         stop: stop.clone(),
     };
-    let parts = Arc::new(Parts::default());
     let mut registry = telemetry::registry();
     let gauges = Gauges::new(role, &mut registry);
+    let parts = Arc::new(Parts::new(registry));
     let ops = Arc::new(Ops {
         role,
         parts: parts.clone(),
-        registry,
         gauges,
     });
     let greeting = Greeting::new(role, &checked.settings, &ports);
@@ -177,7 +196,7 @@ async fn start(role: Role, checked: Checked, ports: Ports, stop: &CancellationTo
     tasks.listen("ops", ports.ops, ops::routes(ops));
     let begun = begin(role, &checked, ports.public, ports.desk, &parts, &mut tasks);
     let outcome = tokio::select! {
-        begun = begun => begun.map(|token_file| greeting.print(token_file.as_deref())),
+        begun = begun => begun.map(|()| greeting.print()),
         () = stop.cancelled() => Ok(()),
     };
     if outcome.is_err() {
@@ -190,8 +209,7 @@ async fn start(role: Role, checked: Checked, ports: Ports, stop: &CancellationTo
     outcome.and(finished)
 }
 
-/// Opens what the role needs and begins its loops. On the very first start it
-/// says where the administrator's token is.
+/// Opens what the role needs and begins its loops.
 async fn begin(
     role: Role,
     checked: &Checked,
@@ -199,68 +217,103 @@ async fn begin(
     desk: Option<TcpListener>,
     parts: &Parts,
     tasks: &mut Tasks,
-) -> Result<Option<std::path::PathBuf>> {
+) -> Result<()> {
     let settings = &checked.settings;
-    let mut token_file = None;
     if role.uses_store() {
-        let (store, first_token) = patiently("the database", || prepare_store(role, checked)).await?;
-        token_file = first_token;
+        let store = patiently("the database", || prepare_store(role, checked)).await?;
         let _ = parts.store.set(store);
     }
-    let bus = patiently("the event log", || async {
-        Ok(Bus::open(&settings.bus_settings(role.receives())).await?)
-    })
-    .await?;
+    // A Kafka that is away is no error, so whatever this says is one.
+    let mut registry = parts.registry.lock().await;
+    let bus = Bus::open(&settings.bus_settings(role.receives()), &mut registry).await?;
     let _ = parts.bus.set(bus.clone());
-    let inbox = Inbox { bus: bus.clone() };
+    let inbox = Inbox::new(bus.clone(), &mut registry);
     if let Some(listener) = public {
         let routes = channels::gateway::routes(checked.accounts.clone(), inbox.clone());
         tasks.listen("public", listener, routes);
     }
     if let Some(store) = parts.store.get() {
-        begin_loops(role, checked, store, &bus, &inbox, tasks);
         if let Some(listener) = desk {
-            let _ = listener;
+            let desk = api::Desk {
+                store: store.clone(),
+                blobs: bus.blobs().clone(),
+            };
+            tasks.listen("desk", listener, api::routes(desk));
+        }
+        let loops = Loops {
+            settings,
+            accounts: &checked.accounts,
+            store,
+            bus: &bus,
+            metrics: routing::Metrics::new(&mut registry),
+        };
+        if role.routes() {
+            loops.route(tasks);
+        }
+        if role.works() {
+            loops.work(inbox, &mut registry, tasks);
         }
     }
     let _ = parts.started.set(true);
-    Ok(token_file)
+    Ok(())
 }
 
-fn begin_loops(role: Role, checked: &Checked, store: &Store, bus: &Bus, inbox: &Inbox, tasks: &mut Tasks) {
-    let period = checked.settings.lease_period();
-    let owner = owner();
-    if role.works() {
+/// What the loops share.
+struct Loops<'a> {
+    settings: &'a Settings,
+    accounts: &'a Accounts,
+    store: &'a Store,
+    bus: &'a Bus,
+    metrics: routing::Metrics,
+}
+
+impl Loops<'_> {
+    /// Applies events, and writes what clocks say.
+    fn route(&self, tasks: &mut Tasks) {
+        let settings = routing::Settings {
+            group: ROUTER_GROUP.to_owned(),
+            readers: self.settings.router.readers,
+        };
+        let (bus, store, metrics) = (self.bus.clone(), self.store.clone(), self.metrics.clone());
+        let routing = routing::run(settings, bus, store.clone(), metrics.clone(), tasks.stop.clone());
+        tasks.spawn("routing", async move { Ok(routing.await?) });
+        let clocks = routing::clock::run(store, metrics, tasks.stop.clone());
+        tasks.spawn("clocks", async move { Ok(clocks.await?) });
+    }
+
+    /// Everything that is held by a lease.
+    fn work(&self, inbox: Inbox, registry: &mut Registry, tasks: &mut Tasks) {
+        let (owner, period, stop) = (owner(), self.settings.lease_period(), &tasks.stop.clone());
+        let (accounts, store, bus) = (self.accounts, self.store, self.bus);
         let pull = channels::pull::run(
-            checked.accounts.clone(),
-            inbox.clone(),
+            accounts.clone(),
+            inbox,
             store.clone(),
             owner.clone(),
             period,
-            tasks.stop.clone(),
+            stop.clone(),
+            registry,
         );
-        tasks.spawn("pull", async move {
-            pull.await;
-            Ok(())
-        });
+        tasks.spawn("pull", pull.map(Ok));
         let deliver = channels::deliver::run(
-            checked.accounts.clone(),
+            accounts.clone(),
             store.clone(),
             bus.blobs().clone(),
-            owner,
+            owner.clone(),
             period,
-            tasks.stop.clone(),
+            stop.clone(),
+            registry,
         );
-        tasks.spawn("deliver", async move {
-            deliver.await;
-            Ok(())
-        });
+        tasks.spawn("deliver", deliver.map(Ok));
+        let (store, bus, metrics) = (store.clone(), bus.clone(), self.metrics.clone());
+        let relay = routing::relay::run(store, bus, metrics, owner, period, stop.clone());
+        tasks.spawn("relay", async move { Ok(relay.await?) });
     }
 }
 
 /// Opens the database, brings or checks its schema, and declares what the
 /// settings say. All of it may be done again.
-async fn prepare_store(role: Role, checked: &Checked) -> Result<(Store, Option<std::path::PathBuf>)> {
+async fn prepare_store(role: Role, checked: &Checked) -> Result<Store> {
     let store = Store::open(&checked.settings.store_url()).await?;
     if role == Role::All {
         store.migrate().await?;
@@ -272,11 +325,10 @@ async fn prepare_store(role: Role, checked: &Checked) -> Result<(Store, Option<s
         store.declare_accounts(&checked.declarations()).await?;
         store.declare_people(&checked.people()).await?;
     }
-    let token_file = match role {
-        Role::All => keys::create_first_token(&checked.settings, &store).await?,
-        _ => None,
-    };
-    Ok((store, token_file))
+    if role == Role::All {
+        keys::create_first_token(&checked.settings, &store).await?;
+    }
+    Ok(store)
 }
 
 /// Tries again for as long as it is merely away.
@@ -371,33 +423,45 @@ async fn watch_signals(stop: CancellationToken) {
     }
 }
 
-/// What is printed at the start.
+/// What listens where, and what to try next: known at the binding of the ports,
+/// printed once the role works.
 struct Greeting {
     lines: Vec<String>,
+    token_file: std::path::PathBuf,
+    desk: Option<SocketAddr>,
 }
 
 impl Greeting {
     fn new(role: Role, settings: &Settings, ports: &Ports) -> Self {
-        let mut lines = vec![format!("Tributary {} ({})", env!("CARGO_PKG_VERSION"), role.as_str())];
-        let mut address = |what: &str, listener: Option<&TcpListener>| {
-            if let Some(address) = listener.and_then(|listener| listener.local_addr().ok()) {
-                lines.push(format!("  {what:<9} http://{address}"));
-            }
-        };
-        address("webhooks", ports.public.as_ref());
-        address("desk API", ports.desk.as_ref());
-        address("health", Some(&ports.ops));
-        if role == Role::All {
-            let token = settings.in_data(keys::TOKEN_FILE);
-            lines.push(format!("  {:<9} {}", "data", settings.data.path.display()));
-            if token.exists() {
-                lines.push(format!("  {:<9} {}", "token", token.display()));
-            }
+        let address = |listener: Option<&TcpListener>| listener.and_then(|listener| listener.local_addr().ok());
+        let desk = address(ports.desk.as_ref());
+        let data = settings.data.path.display();
+        let version = env!("CARGO_PKG_VERSION");
+        let mut lines = vec![format!("Tributary {version}, {}, data in {data}", role.as_str())];
+        let listeners = [
+            ("public", address(ports.public.as_ref()), "POST /in/{account}"),
+            ("desk", desk, "/v1/tickets, /v1/openapi.json"),
+            ("ops", address(Some(&ports.ops)), "/health/ready, /metrics"),
+        ];
+        for (name, address, routes) in listeners {
+            lines.extend(address.map(|address| format!("  {name:<8} http://{address}  {routes}")));
         }
-        Self { lines }
+        Self {
+            lines,
+            token_file: settings.in_data(keys::TOKEN_FILE),
+            desk,
+        }
     }
 
-    fn print(self, _token_file: Option<&std::path::Path>) {
+    fn print(mut self) {
+        if let Some(desk) = self.desk.filter(|_| self.token_file.exists()) {
+            let file = self.token_file.display();
+            self.lines.extend([
+                format!("  token    {file}  (administrator)"),
+                "Try: make demo".to_owned(),
+                format!("     curl -H \"Authorization: Bearer $(cat {file})\" http://{desk}/v1/tickets"),
+            ]);
+        }
         for line in self.lines {
             // Nobody may be listening; that is no fault.
             let _ = commands::print(&line);

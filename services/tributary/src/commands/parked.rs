@@ -18,6 +18,7 @@ use store::parked::ParkedSummary;
 
 use crate::settings::Settings;
 use crate::settings::check::Checked;
+use crate::telemetry;
 
 const PAGE: i64 = 100;
 const BUS_GRACE: Duration = Duration::from_secs(2);
@@ -68,7 +69,7 @@ pub async fn run(arguments: &Arguments, settings: Settings) -> Result<()> {
             Ok(())
         }
         Action::Show { id, raw } => {
-            let bus = Bus::open(&settings.bus_settings(false)).await?;
+            let bus = Bus::open(&settings.bus_settings(false), &mut telemetry::registry()).await?;
             let outcome = show(&store, &bus, id, *raw).await;
             bus.stop(BUS_GRACE).await;
             outcome
@@ -82,7 +83,7 @@ pub async fn run(arguments: &Arguments, settings: Settings) -> Result<()> {
                 ids.clone()
             };
             let checked = super::checked(settings)?;
-            let bus = Bus::open(&checked.settings.bus_settings(false)).await?;
+            let bus = Bus::open(&checked.settings.bus_settings(false), &mut telemetry::registry()).await?;
             let outcome = replay_all(&checked, &store, &bus, &ids).await;
             bus.stop(BUS_GRACE).await;
             outcome
@@ -166,10 +167,10 @@ fn plain(text: &str) -> String {
 
 /// Replays one after the other; one that fails stops none of the others.
 async fn replay_all(checked: &Checked, store: &Store, bus: &Bus, ids: &[String]) -> Result<()> {
-    let inbox = Inbox { bus: bus.clone() };
+    let inbox = Inbox::new(bus.clone(), &mut telemetry::registry());
     let mut failures = Vec::new();
     for id in ids {
-        match replay(checked, store, &inbox, id).await {
+        match replay(checked, store, bus, &inbox, id).await {
             Ok(events) => super::print(&format!("{id}: replayed, events: {events}"))?,
             Err(error) => failures.push(format!("{id}: {error:#}")),
         }
@@ -178,19 +179,14 @@ async fn replay_all(checked: &Checked, store: &Store, bus: &Bus, ids: &[String])
     Ok(())
 }
 
-async fn replay(checked: &Checked, store: &Store, inbox: &Inbox, id: &str) -> Result<usize> {
+async fn replay(checked: &Checked, store: &Store, bus: &Bus, inbox: &Inbox, id: &str) -> Result<usize> {
     let (parked, _) = find(store, id).await?;
     let account = checked
         .accounts
         .get(&parked.account)
         .with_context(|| format!("the settings have no account {}", parked.account))?;
-    let input = Input {
-        method: parked.raw.method.clone(),
-        url: parked.raw.url.clone(),
-        headers: parked.raw.headers.clone(),
-        body: content(&inbox.bus, &parked.raw).await?.into(),
-        received_at: parked.received_at,
-    };
+    let body = content(bus, &parked.raw).await?;
+    let input = Input::kept(&parked.raw, body.into(), parked.received_at);
     if parked.quarantined
         && let Err(bad) = account.channel.verify(&input)
     {

@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use channels::channel::Input;
-use channels::list::{Account, AccountSettings};
+use channels::list::AccountSettings;
+use channels::signature::WebhookSecret;
 use clap::Args;
-use model::id::MessageId;
 use model::time::Moment;
 use serde_json::{Value, json};
 
@@ -24,8 +22,6 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The channel whose shape and signature `send` knows.
 const CHANNEL: &str = "webhook";
-/// What a Standard Webhooks secret begins with.
-const SECRET_PREFIX: &str = "whsec_";
 /// Overrides the administrator's token in the data folder.
 const TOKEN_VARIABLE: &str = "TRIBUTARY_TOKEN";
 
@@ -65,16 +61,15 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments, settings: Settings) -> Result<()> {
     let account = account(arguments, &settings)?;
     let body = body(arguments)?;
-    let request = sign(arguments, &account, body)?;
+    let headers = sign(arguments, &account, &body)?;
     let base = arguments.url.clone().unwrap_or_else(|| settings.public_url());
     let url = format!("{}/in/{}", base.trim_end_matches('/'), arguments.account);
-    let message_id = message_id(&settings, &account, &request)?;
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(30))
         .build()?;
     let sent_at = Instant::now();
-    post(&client, &url, &request).await?;
+    let message_id = post(&client, &url, &headers, body).await?;
     super::print(&format!(
         "accepted after {} ms: {message_id}",
         sent_at.elapsed().as_millis()
@@ -167,76 +162,40 @@ fn body(arguments: &Arguments) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(&body)?)
 }
 
-/// Signs by Standard Webhooks: HMAC-SHA-256 over id, time and body.
-fn sign(arguments: &Arguments, account: &AccountSettings, body: Vec<u8>) -> Result<Input> {
-    let secrets = account.rest.get("secrets");
+/// The headers that sign the body with the account's first secret.
+fn sign(arguments: &Arguments, account: &AccountSettings, body: &[u8]) -> Result<[(&'static str, String); 3]> {
+    let secrets = account.rest.get("secrets").and_then(toml::Value::as_array);
     let secret = secrets
-        .and_then(|secrets| secrets.as_array().and_then(|secrets| secrets.first()).or(Some(secrets)))
+        .and_then(|secrets| secrets.first())
         .and_then(toml::Value::as_str)
-        .with_context(|| format!("account {} has no secret", account.name))?;
-    let key = STANDARD
-        .decode(secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret))
-        .with_context(|| format!("the secret is no {SECRET_PREFIX} and base64"))?;
-    let now = Moment::from(SystemTime::now());
+        .with_context(|| format!("account {} has no secrets", account.name))?;
+    let secret = WebhookSecret::parse(secret).map_err(anyhow::Error::msg)?;
     let id = match &arguments.id {
         Some(id) => id.clone(),
         None => format!("send_{}", uuid::Uuid::new_v4().simple()),
     };
-    let timestamp = (now.as_ms() / 1_000).to_string();
-    let mut signed = format!("{id}.{timestamp}.").into_bytes();
-    signed.extend_from_slice(&body);
-    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &signed);
-    let headers = [
-        ("content-type", "application/json".to_owned()),
-        ("webhook-id", id),
-        ("webhook-timestamp", timestamp),
-        (
-            "webhook-signature",
-            format!("v1,{}", STANDARD.encode(signature.as_ref())),
-        ),
-    ];
-    Ok(Input {
-        method: "POST".to_owned(),
-        url: format!("/in/{}", account.name),
-        headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
-        body: body.into(),
-        received_at: now,
-    })
+    Ok(secret.sign(&id, Moment::from(SystemTime::now()), body))
 }
 
-/// The id that the message will have: the channel says what names it.
-fn message_id(settings: &Settings, account: &AccountSettings, request: &Input) -> Result<MessageId> {
-    let mut settings = settings.clone();
-    settings.accounts = vec![account.clone()];
-    let checked = super::checked(settings)?;
-    let account: &Account = checked
-        .accounts
-        .get(&account.name)
-        .context("the account was not built")?;
-    let parsed = account
-        .channel
-        .parse(request)
-        .map_err(|unparsed| anyhow::anyhow!("the channel would not take this: {unparsed:?}"))?;
-    let event = parsed
-        .events
-        .first()
-        .context("the channel would make nothing of this")?;
-    let realm = event.realm.as_text(&account.plan.name);
-    Ok(MessageId::received(realm, &account.plan.channel, &event.external_id))
-}
-
-async fn post(client: &reqwest::Client, url: &str, request: &Input) -> Result<()> {
-    let mut builder = client.post(url).body(request.body.clone());
-    for (name, value) in &request.headers {
-        builder = builder.header(name, value);
+/// Posts the message; the id that it was given.
+async fn post(
+    client: &reqwest::Client,
+    url: &str,
+    headers: &[(&'static str, String)],
+    body: Vec<u8>,
+) -> Result<String> {
+    let mut request = client.post(url).header("content-type", "application/json").body(body);
+    for (name, value) in headers {
+        request = request.header(*name, value);
     }
-    let response = builder.send().await.map_err(|error| reached(url, &error))?;
+    let response = request.send().await.map_err(|error| reached(url, &error))?;
     let status = response.status();
-    if !status.is_success() {
-        let body = response.text().await.unwrap_or_default();
-        bail!("{url} answered {status} {}", body.trim());
-    }
-    Ok(())
+    let answer = response.text().await.unwrap_or_default();
+    ensure!(status.is_success(), "{url} answered {status} {}", answer.trim());
+    let answer: Value = serde_json::from_str(&answer).with_context(|| format!("{url} answered no JSON"))?;
+    let id = text(&answer, "message_id");
+    ensure!(!id.is_empty(), "{url} answered without a message_id");
+    Ok(id)
 }
 
 /// `reqwest` repeats the address in each link of its chain; one line is enough.
@@ -257,7 +216,7 @@ struct Desk {
 
 impl Desk {
     /// The ticket that the message came to, waiting for it. `None`: it made none.
-    async fn ticket_of(&self, message: &MessageId) -> Result<Option<Value>> {
+    async fn ticket_of(&self, message: &str) -> Result<Option<Value>> {
         let deadline = Instant::now() + PATIENCE;
         let message = loop {
             if let Some(found) = self.get(&format!("/v1/messages/{message}")).await? {

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use model::time::Moment;
 
 use crate::settings::{Invalid, Settings};
+use crate::telemetry;
 
 const POLL: Duration = Duration::from_millis(200);
 const BUS_GRACE: Duration = Duration::from_secs(2);
@@ -42,11 +43,12 @@ pub async fn run(arguments: &Arguments, settings: Settings) -> Result<()> {
     if !path.exists() {
         return super::print(&format!("there is no spool at {}", path.display()));
     }
-    let bus = Bus::open(&settings.bus_settings(true)).await?;
-    let outcome = match arguments.action {
-        Action::Status => super::print(&describe(bus.pending().await)),
-        Action::Drain { patience } => drain(&bus, Duration::from_secs(patience)).await,
+    let patience = match arguments.action {
+        Action::Status => return super::print(&describe(bus::spool_status(&path).await?)),
+        Action::Drain { patience } => Duration::from_secs(patience),
     };
+    let bus = Bus::open(&settings.bus_settings(true), &mut telemetry::registry()).await?;
+    let outcome = drain(&bus, patience).await;
     bus.stop(BUS_GRACE).await;
     outcome
 }

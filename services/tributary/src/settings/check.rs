@@ -8,6 +8,7 @@ use channels::guard::Guard;
 use channels::list::{Accounts, Surroundings};
 use channels::signature::Keys;
 use model::outbound::Declaration;
+use model::rule::{Known, RuleSet};
 use store::book::Declared;
 use toml::Value;
 
@@ -186,11 +187,6 @@ fn names(settings: &Settings, problems: &mut Vec<String>) {
         problems,
     );
     unique(
-        "rules",
-        settings.rules.iter().map(|rule| rule.name.as_str()).collect(),
-        problems,
-    );
-    unique(
         "people",
         settings.people.iter().map(|person| person.name.as_str()).collect(),
         problems,
@@ -213,25 +209,17 @@ fn unique(list: &str, names: Vec<&str>, problems: &mut Vec<String>) {
 
 /// Checks calendars and policies; the names of the policies.
 fn policies(settings: &Settings, problems: &mut Vec<String>) -> BTreeSet<String> {
+    let mut calendars = BTreeSet::new();
     for calendar in &settings.calendars {
-        if let Err(reason) = calendar.validate() {
-            problems.push(format!("calendars.{}: {reason}", calendar.name));
-        }
+        problems.extend(calendar.compile().err().into_iter().flatten());
+        calendars.insert(calendar.name.clone());
     }
-    let calendars: BTreeSet<String> = settings
-        .calendars
-        .iter()
-        .map(|calendar| calendar.name.clone())
-        .collect();
+    let mut policies = BTreeSet::new();
     for policy in &settings.policies {
-        known(
-            policy.calendar.as_deref(),
-            &calendars,
-            &format!("policies.{}.calendar", policy.name),
-            problems,
-        );
+        problems.extend(policy.validate(&calendars).err().into_iter().flatten());
+        policies.insert(policy.name.clone());
     }
-    settings.policies.iter().map(|policy| policy.name.clone()).collect()
+    policies
 }
 
 /// Checks queues; their names.
@@ -248,22 +236,8 @@ fn queues(settings: &Settings, policies: &BTreeSet<String>, problems: &mut Vec<S
 }
 
 fn rules(settings: &Settings, queues: &BTreeSet<String>, policies: &BTreeSet<String>, problems: &mut Vec<String>) {
-    let mut kinds: BTreeSet<String> = model::ticket::kind::KINDS
-        .iter()
-        .map(|kind| kind.name.to_owned())
-        .collect();
-    kinds.insert("none".to_owned());
-    for rule in &settings.rules {
-        let path = format!("rules.{}.then", rule.name);
-        known(rule.then.queue.as_deref(), queues, &format!("{path}.queue"), problems);
-        known(
-            rule.then.policy.as_deref(),
-            policies,
-            &format!("{path}.policy"),
-            problems,
-        );
-        known(rule.then.kind.as_deref(), &kinds, &format!("{path}.kind"), problems);
-    }
+    let compiled = RuleSet::compile(settings.rules.clone(), Some(Known { queues, policies }));
+    problems.extend(compiled.err().into_iter().flatten());
 }
 
 /// Checks a reference by name.
@@ -280,12 +254,20 @@ fn known(name: Option<&str>, names: &BTreeSet<String>, path: &str, problems: &mu
 
 /// Builds the accounts one by one, so that each says what is wrong with it.
 fn accounts(settings: &Settings, keys: Keys, queues: &BTreeSet<String>, problems: &mut Vec<String>) -> Accounts {
+    let mut accounts = Accounts::new();
+    // Private addresses are refused, unless an account allows them for itself.
+    let http = match Guard::new(false) {
+        Ok(http) => http,
+        Err(reason) => {
+            problems.push(reason);
+            return accounts;
+        }
+    };
     let surroundings = Surroundings {
         keys,
         public_url: settings.public_url(),
-        http: Guard {},
+        http,
     };
-    let mut accounts = Accounts::new();
     for account in &settings.accounts {
         let path = format!("accounts.{}", account.name);
         known(account.queue.as_deref(), queues, &format!("{path}.queue"), problems);
