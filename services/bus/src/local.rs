@@ -35,9 +35,12 @@ pub(crate) struct Log {
     appended: watch::Receiver<u64>,
     is_writable: Arc<AtomicBool>,
     /// Who of a group reads: the log has one partition, so one at a time.
-    turns: Arc<Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>>,
+    turns: Arc<Mutex<Turns>>,
     stop: CancellationToken,
 }
+
+/// By topic and group.
+type Turns = HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>;
 
 /// A record as it lies in the file.
 #[derive(Debug)]

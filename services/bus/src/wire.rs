@@ -18,6 +18,7 @@ use self::proto::google::protobuf as wkt;
 use crate::Undecodable;
 
 /// Generated from `proto/` by `build.rs`.
+#[expect(clippy::enum_variant_names, reason = "generated")]
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/proto.rs"));
 }

@@ -3,6 +3,13 @@
 //! Kafka is the one named by `TRIBUTARY_TEST_KAFKA`, else librdkafka's mock
 //! broker, which speaks the protocol and keeps records in memory.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where something is wrong"
+)]
+
 mod broker;
 mod cases;
 mod kafka;
