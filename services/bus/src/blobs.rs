@@ -21,7 +21,7 @@ impl Blobs {
 
     /// Opens `file:PATH`, and makes the folder if there is none.
     pub fn open(url: &str) -> Result<Self, Error> {
-        let Some(path) = url.strip_prefix("file:") else {
+        let Some(path) = url.strip_prefix("file:").filter(|path| !path.is_empty()) else {
             return Err(Error::Settings(format!("[blobs] url must be file:PATH, not `{url}`")));
         };
         let path = Path::new(path.strip_prefix("//").unwrap_or(path));

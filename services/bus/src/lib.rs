@@ -143,8 +143,10 @@ impl Bus {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let log = match settings.url.split_once(':') {
-            Some(("local", path)) => Way::Local(Log::open(Path::new(path), Some(RETENTION), &tasks).await?),
-            Some(("kafka", servers)) => {
+            Some(("local", path)) if !path.is_empty() => {
+                Way::Local(Log::open(Path::new(path), Some(RETENTION), &tasks).await?)
+            }
+            Some(("kafka", servers)) if are_servers(servers) => {
                 let kafka = Kafka::open(servers, settings.partitions, &tasks, stop.clone()).await?;
                 let spool = match &settings.spool {
                     Some(spool) if spool.max_bytes > 0 => {
@@ -282,7 +284,11 @@ impl Bus {
             tracing::warn!(reason, "kafka refused an event, it is made smaller");
             let event = wire::decode(&record.value).map_err(|undecodable| Error::Malformed(undecodable.reason))?;
             let smaller = large::encode(event, blobs, large::SMALL_RECORD_MAX_BYTES).await?;
-            published = self.send(&smaller, patience).await?;
+            published = match &self.inner.log {
+                // The forwarder tries it alone.
+                Way::Kafka { spool: Some(spool), .. } if patience.is_none() => spool.keep(smaller).await?,
+                _ => self.send(&smaller, patience).await?,
+            };
         }
         let to = match published {
             Published::Local => "local",
@@ -322,6 +328,15 @@ impl Bus {
             }
         }
     }
+}
+
+/// `host:port`, separated by commas.
+fn are_servers(text: &str) -> bool {
+    text.split(',').all(|server| {
+        server
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.trim().is_empty() && port.trim().parse::<u16>().is_ok())
+    })
 }
 
 /// Where an event became durable, or why it did not.

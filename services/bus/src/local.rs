@@ -5,6 +5,7 @@
 //! on the disk (`local/writer.rs`). Other processes may append to the same file:
 //! offsets are given inside the transaction.
 
+mod reader;
 mod writer;
 
 use std::collections::HashMap;
@@ -18,13 +19,14 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, Row};
-use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::reader::LocalReader;
 use self::writer::{Job, Writer};
-use crate::wire::{self, Encoded};
-use crate::{Batch, Error, Record};
+use crate::Error;
+use crate::wire::Encoded;
 
 /// A log file, open.
 #[derive(Clone)]
@@ -49,6 +51,14 @@ pub(crate) struct Entry {
     pub record: Encoded,
 }
 
+/// Consecutive records of a topic.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    pub entries: Vec<Entry>,
+    /// Nothing lay behind them.
+    pub is_last: bool,
+}
+
 /// How much a topic holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
@@ -57,21 +67,8 @@ pub(crate) struct Totals {
     pub bytes: i64,
 }
 
-/// Reads a topic of the log. The readers of a group take turns: the next begins
-/// when the one before is gone.
-pub(crate) struct LocalReader {
-    log: Log,
-    topic: String,
-    turn: Arc<tokio::sync::Mutex<()>>,
-    held: Option<OwnedMutexGuard<()>>,
-    position: Option<i64>,
-    appended: watch::Receiver<u64>,
-}
-
 /// What one read brings at most, besides its number of records.
 const READ_MAX_BYTES: usize = 4 * 1024 * 1024;
-/// How soon a reader sees what another process appended.
-const POLL_PERIOD: Duration = Duration::from_millis(250);
 /// How long a writer waits for a writer of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -142,7 +139,7 @@ impl Log {
     }
 
     /// Up to `max` records from this offset on, in order.
-    pub async fn read(&self, topic: &str, from: i64, max: usize) -> Result<Vec<Entry>, Error> {
+    pub async fn read(&self, topic: &str, from: i64, max: usize) -> Result<Chunk, Error> {
         let mut rows = sqlx::query(
             "SELECT \"offset\", key, headers, value FROM events WHERE topic = $1 AND \"offset\" >= $2 \
              ORDER BY \"offset\" LIMIT $3",
@@ -158,10 +155,14 @@ impl Log {
             bytes += entry.record.size_bytes();
             entries.push(entry);
             if bytes >= READ_MAX_BYTES {
-                break;
+                return Ok(Chunk {
+                    entries,
+                    is_last: false,
+                });
             }
         }
-        Ok(entries)
+        let is_last = entries.len() < max;
+        Ok(Chunk { entries, is_last })
     }
 
     /// How much the topic holds.
@@ -186,23 +187,11 @@ impl Log {
             .map_err(|error| reading(&error))
     }
 
-    /// Changes with every append of this process.
-    pub fn appended(&self) -> watch::Receiver<u64> {
-        self.appended.clone()
-    }
-
     /// A reader of this topic.
     pub fn reader(&self, topic: &str, group: &str) -> LocalReader {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = turns.entry((topic.to_owned(), group.to_owned())).or_default().clone();
-        LocalReader {
-            log: self.clone(),
-            topic: topic.to_owned(),
-            turn,
-            held: None,
-            position: None,
-            appended: self.appended(),
-        }
+        LocalReader::new(self.clone(), topic, turn)
     }
 
     /// Takes nothing more; what was asked is still done.
@@ -241,58 +230,6 @@ pub(crate) async fn peek(path: &Path, topic: &str) -> Result<(Totals, Option<i64
         .await
         .map_err(|error| Error::settings(&doing, &error))?;
     Ok((held, oldest_ms))
-}
-
-impl LocalReader {
-    /// The next batch. Safe to drop while it waits.
-    pub async fn next(&mut self, max: usize) -> Result<Batch, Error> {
-        if self.held.is_none() {
-            self.held = Some(self.turn.clone().lock_owned().await);
-        }
-        loop {
-            self.appended.borrow_and_update();
-            let entries = self
-                .log
-                .read(&self.topic, self.position.unwrap_or(0), max.max(1))
-                .await?;
-            if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-                let from = self.position.unwrap_or(first.offset);
-                let to = last.offset + 1;
-                self.position = Some(to);
-                return Ok(self.batch(from, to, entries));
-            }
-            tokio::select! {
-                changed = self.appended.changed() => {
-                    changed.map_err(|_| Error::Unavailable("the log is closed".to_owned()))?;
-                }
-                () = tokio::time::sleep(POLL_PERIOD) => {}
-            }
-        }
-    }
-
-    /// Goes on reading at `offset`, which cannot lie behind the log's end.
-    pub async fn seek(&mut self, offset: i64) -> Result<(), Error> {
-        let end = self.log.totals(&self.topic).await?.next_offset;
-        if offset > end {
-            return Err(beyond_end(&self.topic, 0, offset, end));
-        }
-        self.position = Some(offset);
-        Ok(())
-    }
-
-    fn batch(&self, from: i64, to: i64, entries: Vec<Entry>) -> Batch {
-        let record = |entry: Entry| Record {
-            offset: entry.offset,
-            event: wire::decode(&entry.record.value),
-        };
-        Batch {
-            topic: self.topic.clone(),
-            partition: 0,
-            from,
-            to,
-            records: entries.into_iter().map(record).collect(),
-        }
-    }
 }
 
 /// A store that has seen more than the log ever held belongs to another log:

@@ -41,6 +41,8 @@ const KAFKA_PATIENCE: Duration = Duration::from_millis(100);
 /// Records that are forwarded at once.
 const CHUNK: usize = 1000;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How often a forwarder without work looks into the file.
+const RESTING_PERIOD: Duration = Duration::from_secs(5);
 /// Where lies what Kafka refuses for good.
 const ASIDE: &str = "aside";
 /// Ready means that at least this much is left, or a tenth of a small spool.
@@ -100,7 +102,16 @@ impl Spool {
             Some(Err(Refused::ForGood(reason))) => return Ok(Published::Refused(reason)),
             Some(Err(Refused::Unavailable(_))) | None => {}
         }
-        self.append(record.clone()).await?;
+        self.keep(record.clone()).await
+    }
+
+    /// Makes the record durable here, whatever Kafka says.
+    pub async fn keep(&self, record: Encoded) -> Result<Published, Error> {
+        let _gate = self.gate.read().await;
+        self.engage("kafka did not take an event in time");
+        let appended = self.log.append(EVENTS, vec![record], self.max_bytes).await;
+        self.wake.notify_one();
+        self.show(&appended?);
         Ok(Published::Spool)
     }
 
@@ -128,15 +139,6 @@ impl Spool {
     /// Takes nothing more.
     pub async fn close(&self) {
         self.log.close().await;
-    }
-
-    async fn append(&self, record: Encoded) -> Result<(), Error> {
-        let _gate = self.gate.read().await;
-        self.engage("kafka does not answer in time");
-        let appended = self.log.append(EVENTS, vec![record], self.max_bytes).await;
-        self.wake.notify_one();
-        self.show(&appended?);
-        Ok(())
     }
 
     fn engage(&self, why: &str) {
@@ -198,6 +200,13 @@ struct Forwarder {
     has_proof: bool,
 }
 
+/// Records on their way, and the one that the producer did not take, if any.
+#[derive(Default)]
+struct Sent {
+    deliveries: Vec<(Entry, Delivery)>,
+    refused: Option<(Entry, Refused)>,
+}
+
 impl Forwarder {
     async fn run(mut self, stop: CancellationToken) {
         tokio::select! {
@@ -210,7 +219,8 @@ impl Forwarder {
         let mut pause = BACKOFF.0;
         loop {
             if !self.spool.is_engaged.load(Ordering::Acquire) {
-                self.spool.wake.notified().await;
+                self.has_proof = false;
+                self.rest().await;
                 continue;
             }
             match self.forward_chunk().await {
@@ -228,53 +238,68 @@ impl Forwarder {
         }
     }
 
+    /// Waits for something to do. Another process may have left something too.
+    async fn rest(&self) {
+        let woken = tokio::time::timeout(RESTING_PERIOD, self.spool.wake.notified()).await;
+        if woken.is_err() && self.spool.pending().await.spooled_events > 0 {
+            self.spool.engage("something lies in the spool");
+        }
+    }
+
     /// Sends the oldest records. If they are the last ones and Kafka is there,
     /// new events may go to Kafka directly again, behind them.
     async fn forward_chunk(&mut self) -> Result<(), Error> {
-        let mut entries = self.spool.log.read(EVENTS, 0, CHUNK).await?;
-        if entries.is_empty() && !self.has_proof {
-            // Nothing to try it with.
-            self.has_proof = self.kafka.is_reachable().await;
-            if !self.has_proof {
-                return Err(Error::Unavailable("kafka is away".to_owned()));
-            }
+        let chunk = self.spool.log.read(EVENTS, 0, CHUNK).await?;
+        if chunk.entries.is_empty() && !self.has_proof && !self.kafka.is_reachable().await {
+            return Err(Error::Unavailable("kafka is away".to_owned()));
         }
-        let mut deliveries = self.send(&entries);
-        if self.has_proof && entries.len() < CHUNK {
+        let has_proof = self.has_proof || chunk.entries.is_empty();
+        let mut sent = self.send(chunk.entries);
+        if has_proof && chunk.is_last && sent.refused.is_none() {
             let _gate = self.spool.gate.write().await;
-            let behind = entries.last().map_or(0, |entry| entry.offset + 1);
+            let behind = sent.deliveries.last().map_or(0, |(entry, _)| entry.offset + 1);
             let rest = self.spool.log.read(EVENTS, behind, CHUNK).await?;
-            deliveries.extend(self.send(&rest));
-            if rest.len() < CHUNK {
+            let sent_rest = self.send(rest.entries);
+            if rest.is_last && sent_rest.refused.is_none() {
                 self.spool.is_engaged.store(false, Ordering::Release);
                 tracing::info!("events go to kafka directly");
             }
-            entries.extend(rest);
+            sent.deliveries.extend(sent_rest.deliveries);
+            sent.refused = sent_rest.refused;
         }
-        let settled = self.settle(entries, deliveries).await;
+        let settled = self.settle(sent).await;
         if settled.is_err() {
             self.spool.engage("kafka refused what was spooled");
         }
         settled
     }
 
-    /// Enqueues all, one behind the other; the reports are awaited afterwards.
-    fn send(&self, entries: &[Entry]) -> Vec<Result<Delivery, Refused>> {
-        entries
-            .iter()
-            .map(|entry| self.kafka.enqueue(EVENTS, &entry.record))
-            .collect()
+    /// Enqueues one behind the other, up to the first that is refused; the reports
+    /// are awaited afterwards.
+    fn send(&self, entries: Vec<Entry>) -> Sent {
+        let mut sent = Sent::default();
+        for entry in entries {
+            match self.kafka.enqueue(EVENTS, &entry.record) {
+                Ok(delivery) => sent.deliveries.push((entry, delivery)),
+                Err(refused) => {
+                    sent.refused = Some((entry, refused));
+                    break;
+                }
+            }
+        }
+        sent
     }
 
     /// Removes what arrived. An error says that something is left.
-    async fn settle(&self, entries: Vec<Entry>, deliveries: Vec<Result<Delivery, Refused>>) -> Result<(), Error> {
+    async fn settle(&self, sent: Sent) -> Result<(), Error> {
         let mut arrived: Vec<(i64, i64)> = Vec::new();
         let mut failure = None;
-        for (entry, delivery) in entries.into_iter().zip(deliveries) {
-            let result = match delivery {
-                Ok(delivery) => delivery.wait().await,
-                Err(refused) => Err(refused),
-            };
+        let mut results = Vec::with_capacity(sent.deliveries.len() + 1);
+        for (entry, delivery) in sent.deliveries {
+            results.push((entry, delivery.wait().await));
+        }
+        results.extend(sent.refused.map(|(entry, refused)| (entry, Err(refused))));
+        for (entry, result) in results {
             let offset = entry.offset;
             let settled = match result {
                 Ok(()) => Ok(()),

@@ -135,7 +135,7 @@ async fn wrong_settings_are_refused(world: World) {
         let refused = bus::Bus::open(&settings, &mut Registry::default()).await.err();
         assert!(matches!(refused, Some(Error::Settings(_))), "{url}: {refused:?}");
     }
-    for blobs_url in ["", "s3://bucket", &format!("file:{folder}/file")] {
+    for blobs_url in ["", "file:", "s3://bucket", &format!("file:{folder}/file")] {
         let settings = Settings {
             blobs_url: blobs_url.to_owned(),
             ..good.clone()
