@@ -206,18 +206,19 @@ impl Router {
     /// One attempt: context, decisions, apply.
     async fn step(&self, topic: &str, partition: i32, part: &Part) -> Result<Step, store::Error> {
         let book = self.store.book().await?;
-        let events: Vec<&Event> = part
-            .records
-            .iter()
-            .filter_map(|record| record.event.as_ref().ok())
-            .collect();
+        // What is parked already asks for nothing: its own texts may be the poison.
+        let decided = part.records.iter().filter(|_| part.refused.is_none());
+        let events: Vec<&Event> = decided.filter_map(|record| record.event.as_ref().ok()).collect();
         let mut context = self.store.context(book, topic, partition, &events).await?;
         let next_offset = context.next_offset;
-        if part.from > next_offset {
-            return Ok(Step::Elsewhere(next_offset));
-        }
-        if part.to <= next_offset {
-            return Ok(Step::Applied);
+        if part.from > next_offset || part.to <= next_offset {
+            self.store.return_numbers(context.numbers);
+            let is_ahead = part.from > next_offset;
+            return Ok(if is_ahead {
+                Step::Elsewhere(next_offset)
+            } else {
+                Step::Applied
+            });
         }
         let now = Moment::from(SystemTime::now());
         let mut counted = Counted::default();
@@ -229,14 +230,14 @@ impl Router {
             counted.add(&decision);
             context.absorb(decision);
         }
-        let changes = std::mem::take(&mut context.changes);
+        self.store.return_numbers(context.numbers);
         let advance = Advance {
             topic: topic.to_owned(),
             partition,
             from: next_offset,
             to: part.to,
         };
-        let outcome = self.store.apply(&advance, &changes).await?;
+        let outcome = self.store.apply(&advance, &context.changes).await?;
         if outcome != Outcome::Applied {
             return Ok(Step::Again);
         }
