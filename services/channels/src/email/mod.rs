@@ -1,14 +1,19 @@
 //! Mail: read by IMAP, sent by SMTP.
 //!
 //! `imap.rs` and `mailbox.rs` bring the bytes, `parse.rs` makes a message of
-//! them, `send.rs` sends. Between them stand `mime.rs` (parts), `decode.rs`
+//! them, `compose.rs` makes a mail of an answer and `send.rs` sends it. Between them stand `mime.rs` (parts), `decode.rs`
 //! (text), `address.rs`, `content.rs` (what a mail says), `tokens.rs` (our
 //! signatures), `authentication.rs` (whom to believe), `automatic.rs` (whom not
 //! to answer) and `report.rs` (bounces).
 
 mod settings;
 
+mod imap;
+mod mailbox;
 mod parse;
+
+mod compose;
+mod send;
 
 mod address;
 mod authentication;
@@ -17,9 +22,11 @@ mod content;
 mod decode;
 mod mime;
 mod report;
+mod tls;
 mod tokens;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::outbound::{Declaration, Join, Outbound};
@@ -27,7 +34,10 @@ use model::outbound::{Declaration, Join, Outbound};
 use crate::channel::{BadSignature, Channel, Input, Parsed, PullError, Sent, Unparsed};
 use crate::list::{AccountSettings, Surroundings};
 use crate::pull::Source;
+use compose::Composer;
+use mailbox::{Mailbox, Memory};
 use parse::Reader;
+use send::Sender;
 use settings::Settings;
 
 /// Base64 makes a third more of it, and most servers take 35 MB or less.
@@ -36,18 +46,37 @@ const MAX_ATTACHMENT_BYTES: u64 = 20 * 1024 * 1024;
 /// Builds an account of this channel from its settings.
 pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<Arc<dyn Channel>, String> {
     let settings = Settings::of(account)?;
+    let reader = Arc::new(Reader {
+        address: settings.address.clone(),
+        keys: surroundings.keys.clone(),
+        trusted_authserv_ids: settings.trusted_authserv_ids.clone(),
+    });
+    let composer = Composer {
+        address: settings.address.clone(),
+        display_name: settings.display_name.clone(),
+        domain: settings.domain().to_owned(),
+        plus_address: settings.plus_address,
+        keys: surroundings.keys.clone(),
+    };
+    let ca = settings.ca.as_deref();
     Ok(Arc::new(Email {
-        reader: Reader {
-            address: settings.address.clone(),
-            keys: surroundings.keys.clone(),
-            trusted_authserv_ids: settings.trusted_authserv_ids.clone(),
+        mailbox: Mailbox {
+            tls: tls::client(ca)?,
+            settings: settings.imap,
+            since: settings.since,
+            reader: Arc::clone(&reader),
+            memory: Mutex::new(Memory::default()),
         },
+        sender: Sender::new(settings.smtp, ca, composer)?,
+        reader,
     }))
 }
 
 /// One mail account.
 struct Email {
-    reader: Reader,
+    reader: Arc<Reader>,
+    mailbox: Mailbox,
+    sender: Sender,
 }
 
 #[async_trait]
@@ -75,11 +104,19 @@ impl Channel for Email {
         true
     }
 
-    async fn pull(&self, _source: &Source) -> Result<(), PullError> {
-        unimplemented!()
+    /// A stop ends it anywhere: what was not finished is repeated and changes nothing.
+    async fn pull(&self, source: &Source) -> Result<(), PullError> {
+        tokio::select! {
+            () = source.stop.cancelled() => Ok(()),
+            read = self.mailbox.read(source) => read,
+        }
     }
 
-    async fn send(&self, _outbound: &Outbound, _files: &[Vec<u8>]) -> Sent {
-        unimplemented!()
+    async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent {
+        self.sender.send(outbound, files).await
+    }
+
+    fn send_deadline(&self) -> Duration {
+        send::DEADLINE
     }
 }

@@ -147,20 +147,21 @@ impl Reader {
 }
 
 /// The key by which a mail is known without its body, for the comparison after
-/// UIDs have changed: of what IMAP gives for [`KEY_FIELDS`]. `None` if it has no
+/// UIDs have changed: of Message-ID, Date and From as they came. `None` if it has no
 /// Message-ID, because then the key says too little.
 pub fn header_key(headers: &Headers) -> Option<String> {
-    headers
-        .first("message-id")
-        .filter(|value| !value.trim_ascii().is_empty())?;
-    let hash = sha256_hex(&length_prefixed(
-        KEY_FIELDS.map(|name| headers.first(name).unwrap_or_default()),
-    ));
-    Some(format!("mail-headers:{hash}"))
+    let message_id = headers.first("message-id").unwrap_or_default();
+    (!message_id.is_empty()).then(|| format!("mail-headers:{}", header_hash(headers)))
+}
+
+/// Of [`KEY_FIELDS`], whether they are there or not.
+pub fn header_hash(headers: &Headers) -> String {
+    let values = KEY_FIELDS.map(|name| headers.first(name).unwrap_or_default());
+    sha256_hex(&length_prefixed(values))
 }
 
 /// What [`header_key`] is made of.
-pub const KEY_FIELDS: [&str; 3] = ["message-id", "date", "from"];
+const KEY_FIELDS: [&str; 3] = ["message-id", "date", "from"];
 
 /// The same for every copy of a mail: servers on the way only prepend headers.
 /// Frozen by a golden test, since another value would count every mail twice.
