@@ -221,3 +221,55 @@ fn chain(error: &(dyn Source + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    async fn check(error: Error, status: u16, code: Option<&str>, headers: &[(&str, &str)]) {
+        let shown = error.to_string();
+        let response = error.into_response();
+        assert_eq!(response.status().as_u16(), status, "{shown}");
+        for (name, value) in headers {
+            assert_eq!(response.headers()[*name], *value, "{shown}");
+        }
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        let Some(code) = code else {
+            assert!(body.is_empty(), "{shown}");
+            return;
+        };
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["code"], code, "{shown}");
+        assert!(problem["detail"].is_string(), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn each_error_has_its_answer() {
+        let retry = [("retry-after", "1")];
+        let secret = || "the database at db.internal".to_owned();
+        check(Error::not_found("ticket"), 404, Some("not_found"), &[]).await;
+        check(Error::bad_request("bad_cursor", "no"), 400, Some("bad_cursor"), &[]).await;
+        check(Error::busy("others"), 503, Some("busy"), &retry).await;
+        check(Refusal::wrong_state("no").into(), 409, Some("wrong_state"), &[]).await;
+        check(Refusal::invalid("no").into(), 422, Some("invalid"), &[]).await;
+        check(
+            bus::Error::Unavailable(secret()).into(),
+            503,
+            Some("unavailable"),
+            &retry,
+        )
+        .await;
+        check(bus::Error::Malformed(secret()).into(), 500, None, &[]).await;
+        check(store::Error::Corrupt(secret()).into(), 500, None, &[]).await;
+        check(store::Error::Settings(secret()).into(), 500, None, &[]).await;
+    }
+
+    #[test]
+    fn the_log_gets_the_whole_chain() {
+        let inner = bus::Error::Unavailable("broken pipe".to_owned());
+        let error = Error::from(inner);
+        assert_eq!(chain(&error), "unavailable: the event log is unavailable: broken pipe");
+    }
+}

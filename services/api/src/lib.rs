@@ -1,7 +1,7 @@
 //! The desk's public API: status codes, JSON shapes, who may enter. Nothing here
 //! decides: a handler parses, loads, lets the model decide, commits and answers.
 //!
-//! Suggested reading order: a request passes [`answer`] below and `token`, is
+//! Suggested reading order: a request passes `answer` below and `token`, is
 //! taken apart by `extract` and `page`, and meets one file for each resource;
 //! whatever goes wrong becomes HTTP in `error`.
 
@@ -62,15 +62,20 @@ pub fn routes(desk: Desk) -> Router {
     let tokens = token::Tokens::new(desk.store.clone());
     let closed = closed().route_layer(from_fn_with_state(tokens, token::authenticate));
     let (router, document) = open().merge(closed).split_for_parts();
-    router
+    let router = router
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(Extension(Arc::new(document)))
+        .layer(Extension(Arc::new(document)));
+    guarded(router).with_state(desk)
+}
+
+/// What surrounds every handler.
+fn guarded<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(answer))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
-        .with_state(desk)
 }
 
 /// The one place where the API reads the time.
@@ -170,4 +175,26 @@ async fn answer(request: Request, next: Next) -> Response {
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     tracing::error!("a request's handler panicked");
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn panicking() -> StatusCode {
+        panic!("as it should")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_empty_500_with_the_requests_id() {
+        let router = guarded(Router::new().fallback(panicking));
+        let request = Request::get("/").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.headers().contains_key(REQUEST_ID));
+        assert!(to_bytes(response.into_body(), 1).await.unwrap().is_empty());
+    }
 }

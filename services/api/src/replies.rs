@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use model::context::Changes;
-use model::conversation::{self, Authored, Conversation, Direction, Draft, StoredMessage};
+use model::conversation::{self, Authored, Conversation, Draft, StoredMessage};
 use model::id::{ConversationId, MessageId, sha256_hex};
 use model::time::Moment;
 use serde::Deserialize;
@@ -20,6 +20,9 @@ use crate::extract::{Body, IdempotencyKey, Path};
 use crate::messages::MessageView;
 use crate::token::Person;
 use crate::{ATTEMPTS, Desk, conversations, now};
+
+/// Among so many of the latest messages a person's is sought, to be answered.
+const INBOUND_LOOKED_AT: i64 = 20;
 
 /// An answer to the contact.
 #[derive(Deserialize, ToSchema)]
@@ -195,8 +198,8 @@ async fn decide(
     let ticket = ticket.as_ref();
     let changes = match writing {
         Writing::Reply(draft, _) => {
-            let latest = latest_inbound(desk, &conversation.id).await?;
-            let latest = latest.as_ref();
+            let inbound = desk.store.latest_inbound(&conversation.id, INBOUND_LOOKED_AT).await?;
+            let latest = conversation::to_answer(&inbound);
             let asked_at = latest.map_or(now, |message| message.received_at);
             check_channel(desk, &conversation.account, draft, asked_at, now).await?;
             let draft = draft.clone();
@@ -225,25 +228,6 @@ async fn keep_files(desk: &Desk, writing: &Writing) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Whom to answer: the latest message that came in, and not from a machine if a person wrote any.
-async fn latest_inbound(desk: &Desk, id: &ConversationId) -> Result<Option<StoredMessage>, Error> {
-    let (mut by_person, mut by_machine, mut after) = (None, None, None);
-    loop {
-        let messages = desk.store.messages(id, after.as_ref(), 200).await?;
-        let Some(last) = messages.last() else {
-            return Ok(by_person.or(by_machine));
-        };
-        after = Some(last.id.clone());
-        for message in messages {
-            match (message.direction, message.message.automatic) {
-                (Direction::Inbound, None) => by_person = Some(message),
-                (Direction::Inbound, Some(_)) => by_machine = Some(message),
-                (Direction::Outbound | Direction::Note, _) => {}
-            }
-        }
-    }
 }
 
 async fn written_before(

@@ -231,6 +231,13 @@ pub fn note(
     )
 }
 
+/// Which of the latest inbound messages (the latest first) an answer is to: a
+/// person's rather than a machine's, so that no bounce draws the answer to itself.
+pub fn to_answer(inbound: &[StoredMessage]) -> Option<&StoredMessage> {
+    let by_person = inbound.iter().find(|stored| stored.message.automatic.is_none());
+    by_person.or(inbound.first())
+}
+
 /// To whom an answer goes: where the sender asked for it (RFC 5322 Reply-To),
 /// else to the sender.
 pub(crate) fn answer_to(message: &Message) -> Vec<Recipient> {

@@ -86,6 +86,24 @@ impl Store {
         let mut connection = self.read("reading references").await?;
         references(&mut connection, id, None).await
     }
+
+    /// The latest of its messages that came in, the latest first, without raw bytes.
+    pub async fn latest_inbound(&self, id: &ConversationId, limit: i64) -> Result<Vec<StoredMessage>, Error> {
+        let doing = "reading the latest messages";
+        let mut connection = self.read(doing).await?;
+        let found = sql(
+            "SELECT id, conversation_id, account, direction, author, occurred_at, received_at, provider_sequence,
+                 sequence, delivery, delivery_error, request_sha256, external_ids, content
+             FROM messages WHERE conversation_id = $1 AND direction = 'inbound' AND erased_at IS NULL
+             ORDER BY occurred_at DESC, COALESCE(provider_sequence, 0) DESC, received_at DESC, id DESC LIMIT $2",
+            doing,
+        )
+        .bind(id.as_str())
+        .bind(limit)
+        .all(&mut connection)
+        .await?;
+        found.iter().map(message_of).collect()
+    }
 }
 
 /// External ids of the latest messages of a conversation, those before `before`
