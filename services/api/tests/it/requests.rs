@@ -41,7 +41,7 @@ async fn without_a_valid_token_nobody_enters() {
 async fn every_closed_route_asks_for_a_token() {
     let house = House::new().await;
     for (path, item) in api::document().paths.paths {
-        let path = path.replace('{', "").replace('}', "");
+        let path = path.replace(['{', '}'], "");
         for method in [Method::GET, Method::POST] {
             let is_there = match method {
                 Method::GET => item.get.is_some(),
