@@ -1,25 +1,38 @@
 //! Messages: one, its raw input, and a person's word on its delivery.
 
+use std::time::Duration;
+
 use axum::http::{StatusCode, header};
 use data_encoding::BASE64;
 use model::event::{Raw, RawContent};
 use serde_json::{Value, json};
+use store::lease::Lease;
 use store::outbox::Settlement;
 
 use crate::house::{House, message_event};
 
+/// The lease under which messages leave.
+async fn hold_outbox(house: &House) -> Lease {
+    let name = store::outbox::lease_name("support");
+    house.store.hold_lease(&name, "the test", Duration::from_secs(30)).await
+}
+
 /// A reply that was claimed and then settled like this; answers its id.
-async fn reply_settled(house: &House, key: &str, settlement: Settlement) -> String {
+async fn reply_settled(house: &House, fence: i64, key: &str, settlement: Settlement) -> String {
     let received = house.receive(key).await;
     let path = format!("/v1/conversations/{}/replies", received.conversation);
     let reply = house.post_with_key(&path, key, json!({ "text": "Use water." })).await;
     let id = reply.json()["id"].as_str().unwrap().to_owned();
-    let claimed = house.store.claim_outbox("support", 1, api::now(), 10).await.unwrap();
+    let claimed = house
+        .store
+        .claim_outbox("support", fence, api::now(), 10)
+        .await
+        .unwrap();
     let message_id = &claimed[0].outbound.message_id;
     assert_eq!((claimed.len(), message_id.as_str()), (1, id.as_str()));
     let is_settled = house
         .store
-        .settle_outbox(message_id, 1, &settlement, api::now())
+        .settle_outbox(message_id, fence, &settlement, api::now())
         .await
         .unwrap();
     assert!(is_settled);
@@ -121,8 +134,10 @@ async fn a_file_is_saved_under_its_name_and_never_shown() {
 #[tokio::test]
 async fn an_uncertain_message_waits_for_a_persons_word() {
     let house = House::new().await;
+    let lease = hold_outbox(&house).await;
+    let fence = lease.fence;
     for state in ["sent", "failed"] {
-        let id = reply_settled(&house, state, uncertain()).await;
+        let id = reply_settled(&house, fence, state, uncertain()).await;
         let shown = house.get(&format!("/v1/messages/{id}")).await.ok();
         assert_eq!(
             (&shown["delivery"], &shown["delivery_error"]),
@@ -150,11 +165,13 @@ async fn an_uncertain_message_waits_for_a_persons_word() {
 #[tokio::test]
 async fn a_failed_or_uncertain_message_can_be_sent_again() {
     let house = House::new().await;
+    let lease = hold_outbox(&house).await;
+    let fence = lease.fence;
     let failed = Settlement::Failed {
         error: "mailbox full".to_owned(),
     };
     for (key, settlement) in [("failed", failed), ("uncertain", uncertain())] {
-        let id = reply_settled(&house, key, settlement).await;
+        let id = reply_settled(&house, fence, key, settlement).await;
         let path = format!("/v1/messages/{id}/resend");
         let again = house.post_with_key(&path, "again", json!({})).await.ok();
         assert_eq!(
@@ -162,7 +179,11 @@ async fn a_failed_or_uncertain_message_can_be_sent_again() {
             (&json!("queued"), &Value::Null)
         );
         house.post(&path, json!({})).await.refused(409, "wrong_state");
-        let claimed = house.store.claim_outbox("support", 1, api::now(), 10).await.unwrap();
+        let claimed = house
+            .store
+            .claim_outbox("support", fence, api::now(), 10)
+            .await
+            .unwrap();
         assert_eq!(claimed[0].outbound.message_id.as_str(), id);
         let sent = Settlement::Sent {
             external_ids: vec!["<x@desk.example>".to_owned()],
@@ -170,7 +191,7 @@ async fn a_failed_or_uncertain_message_can_be_sent_again() {
         let message_id = &claimed[0].outbound.message_id;
         house
             .store
-            .settle_outbox(message_id, 1, &sent, api::now())
+            .settle_outbox(message_id, fence, &sent, api::now())
             .await
             .unwrap();
         house.post(&path, json!({})).await.refused(409, "wrong_state");
