@@ -89,6 +89,7 @@ pub fn run(
         puller.errors.clone(),
     );
     async move {
+        let stop = puller.stop.clone();
         let mut tasks = JoinSet::new();
         for account in accounts.into_values().filter(|account| account.channel.pulls()) {
             let puller = puller.clone();
@@ -99,6 +100,8 @@ pub fn run(
                 tracing::error!(%error, "reading of an account ended");
             }
         }
+        // Without any such account there is nothing to do, but no reason to end.
+        stop.cancelled().await;
     }
 }
 
