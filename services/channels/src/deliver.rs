@@ -20,7 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use store::Store;
 use store::lease::Lease;
-use store::outbox::{Claimed, Settlement};
+use store::outbox::{Claimed, Settlement, lease_name};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -137,32 +137,31 @@ async fn watch_outbox(store: Store, announce: watch::Sender<u64>) {
 impl Deliverer {
     async fn deliver_account(self: Arc<Self>, account: Arc<Account>, mut due: watch::Receiver<u64>) {
         let name = &account.plan.name;
-        let lease_name = format!("deliver:{name}");
+        let lease_name = lease_name(name);
         let labels = Labels { account: name.clone() };
         let stop = self.stop.clone();
-        loop {
+        while !stop.is_cancelled() {
             let lease = tokio::select! {
                 () = stop.cancelled() => return,
                 lease = self.store.hold_lease(&lease_name, &self.owner, self.lease_period) => lease,
             };
             self.held.get_or_create(&labels).set(1);
             let lost = lease.lost.clone();
+            let delivering = async {
+                self.deliver_under(&account, &lease, &mut due).await;
+                self.release(&lease).await;
+            };
             // What is under way when the lease is lost is dropped: the next
             // holder finds it in `sending` and decides.
-            let ended = lost
-                .run_until_cancelled(self.deliver_under(&account, &lease, &mut due))
-                .await;
-            self.held.get_or_create(&labels).set(0);
-            match ended {
-                Some(()) => {
-                    let _ = timeout(RELEASE_TIMEOUT, self.store.release_lease(&lease)).await;
-                }
-                None => tracing::warn!(account.name = name, "lease lost"),
+            if lost.run_until_cancelled(delivering).await.is_none() {
+                tracing::warn!(account.name = name, "lease lost");
             }
+            self.held.get_or_create(&labels).set(0);
         }
     }
 
-    /// Until `stop`.
+    /// Until `stop`, or until a claim failed whose outcome nobody knows: rows that
+    /// it claimed all the same are recovered under the next fence.
     async fn deliver_under(self: &Arc<Self>, account: &Arc<Account>, lease: &Lease, due: &mut watch::Receiver<u64>) {
         let stop = &self.stop;
         if stop.run_until_cancelled(self.recover(account, lease)).await.is_none() {
@@ -171,17 +170,17 @@ impl Deliverer {
         // Tasks of their own, so that they go on while we claim; dropped, they end.
         let mut sending = JoinSet::new();
         while !stop.is_cancelled() {
-            let claimed = match AT_ONCE.saturating_sub(sending.len()) {
-                0 => Vec::new(),
-                free => self.claim(account, lease, free).await,
+            let free = AT_ONCE.saturating_sub(sending.len());
+            let claimed = match self.claim(account, lease, free).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    store_failed(&account.plan.name, &error).await;
+                    break;
+                }
             };
-            let may_be_more = !claimed.is_empty() && sending.len() + claimed.len() < AT_ONCE;
             for claimed in claimed {
                 let (this, account, fence) = (self.clone(), account.clone(), lease.fence);
                 sending.spawn(async move { this.deliver(&account, fence, claimed).await });
-            }
-            if may_be_more {
-                continue;
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -191,6 +190,21 @@ impl Deliverer {
             }
         }
         let _ = timeout(FINISH, async { while sending.join_next().await.is_some() {} }).await;
+    }
+
+    /// Until it is done, so that the next holder, who may be we, need not wait for
+    /// its end; a stop waits only a moment.
+    async fn release(&self, lease: &Lease) {
+        let releasing = async {
+            while let Err(error) = self.store.release_lease(lease).await {
+                store_failed(&lease.name, &error).await;
+            }
+        };
+        tokio::pin!(releasing);
+        tokio::select! {
+            () = &mut releasing => {}
+            () = self.stop.cancelled() => { let _ = timeout(RELEASE_TIMEOUT, releasing).await; }
+        }
     }
 
     /// Rows that a holder before us left in `sending`.
@@ -222,14 +236,11 @@ impl Deliverer {
         }
     }
 
-    async fn claim(&self, account: &Account, lease: &Lease, limit: usize) -> Vec<Claimed> {
+    async fn claim(&self, account: &Account, lease: &Lease, limit: usize) -> Result<Vec<Claimed>, store::Error> {
         let (name, limit) = (&account.plan.name, limit as i64);
-        match self.store.claim_outbox(name, lease.fence, now(), limit).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                store_failed(name, &error).await;
-                Vec::new()
-            }
+        match limit {
+            0 => Ok(Vec::new()),
+            _ => self.store.claim_outbox(name, lease.fence, now(), limit).await,
         }
     }
 
@@ -390,102 +401,4 @@ fn now() -> Moment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn declaration(resend_safe: bool) -> Declaration {
-        Declaration {
-            max_chars: Some(5),
-            formats: Vec::new(),
-            reply_window_ms: None,
-            resend_safe,
-            max_attachment_bytes: Some(10),
-            join: model::outbound::Join::Open,
-        }
-    }
-
-    #[test]
-    fn an_outcome_settles_its_row() {
-        let check = |sent: Sent, resend_safe: bool, attempts: i64, expected: &str| {
-            let found = settlement(sent.clone(), &declaration(resend_safe), attempts);
-            assert_eq!(outcome(&found), expected, "{sent:?} {resend_safe} {attempts}");
-        };
-        let error = || "x".to_owned();
-        let after = |after: Option<u64>| Sent::Later {
-            after: after.map(Duration::from_secs),
-            error: error(),
-        };
-        let external_ids = Vec::new();
-        check(Sent::Accepted { external_ids }, false, 0, "sent");
-        check(Sent::Refused { error: error() }, true, 0, "failed");
-        check(after(None), false, 0, "retry");
-        check(after(None), false, 78, "retry");
-        check(after(None), false, 79, "failed");
-        check(Sent::Unknown { error: error() }, true, 0, "retry");
-        check(Sent::Unknown { error: error() }, false, 0, "uncertain");
-    }
-
-    #[test]
-    fn a_retry_waits_as_long_as_the_provider_asks() {
-        let check = |after_s: Option<u64>, attempts: i64, least_s: i64, most_s: i64| {
-            let before = now();
-            let Settlement::Retry { at, .. } = later(after_s.map(Duration::from_secs), String::new(), attempts) else {
-                panic!("no retry");
-            };
-            let wait_s = at.since_ms(before) / 1000;
-            assert!((least_s..=most_s).contains(&wait_s), "{after_s:?} {attempts}: {wait_s}");
-        };
-        check(None, 0, 3, 7);
-        check(None, 1, 7, 13);
-        check(None, 40, 2_800, 4_400);
-        check(Some(600), 0, 600, 601);
-        check(Some(1), 1, 7, 13);
-    }
-
-    #[test]
-    fn what_a_channel_cannot_carry_is_not_given_to_it() {
-        let check = |text: &str, bytes: &[u64], carries: Option<u64>, expected: Option<&str>| {
-            let attachment = |size_bytes: &u64| model::event::Attachment {
-                name: String::new(),
-                media_type: String::new(),
-                size_bytes: *size_bytes,
-                sha256: String::new(),
-                content_id: None,
-            };
-            let cause = model::id::MessageId::authored("ann", "1");
-            let outbound = Outbound {
-                conversation_id: model::id::ConversationId::begun_by(&cause),
-                message_id: cause,
-                account: String::new(),
-                thread: String::new(),
-                recipients: Vec::new(),
-                subject: None,
-                text: text.to_owned(),
-                html: None,
-                attachments: bytes.iter().map(attachment).collect(),
-                references: Vec::new(),
-                automatic: false,
-                created_at: now(),
-            };
-            let mut declaration = declaration(true);
-            declaration.max_attachment_bytes = carries;
-            let found = super::check(&declaration, &outbound).err();
-            assert_eq!(found.as_deref(), expected, "{text} {bytes:?}");
-        };
-        check("üüüüü", &[], None, None);
-        check(
-            "123456",
-            &[],
-            None,
-            Some("the text has 6 characters, the channel carries 5"),
-        );
-        check("", &[4, 6], Some(10), None);
-        check(
-            "",
-            &[5, 6],
-            Some(10),
-            Some("the attachments have 11 bytes, the channel carries 10"),
-        );
-        check("", &[0], None, Some("the channel carries no attachments"));
-    }
-}
+mod tests;
