@@ -5,7 +5,7 @@
 //! [`lease_name`], whose fence is kept in the rows that it claims.
 
 use std::collections::{HashMap, HashSet};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -113,7 +113,11 @@ impl Store {
             );
         }
         let outbounds = outbounds(&mut transaction, attempts.keys()).await?;
-        crate::commit(transaction, doing).await?;
+        if let Err(error) = crate::commit(transaction, doing).await
+            && !self.was_claimed(attempts.keys().next(), fence).await
+        {
+            return Err(error);
+        }
         Ok(outbounds
             .into_iter()
             .map(|outbound| Claimed {
@@ -218,6 +222,31 @@ impl Store {
             })
             .await?;
         Ok(found.into_iter().next().unwrap_or_default())
+    }
+
+    /// Whether a claim whose commit had no answer was committed. Asks until it
+    /// knows: a row that is claimed under our own fence and forgotten would stay
+    /// behind until the lease changes hands.
+    async fn was_claimed(&self, message_id: Option<&MessageId>, fence: i64) -> bool {
+        let Some(message_id) = message_id else {
+            return true;
+        };
+        loop {
+            let statement = sql(
+                "SELECT attempts FROM outbox WHERE message_id = $1 AND state = 'sending' AND fence = $2",
+                "looking for a claim's outcome",
+            )
+            .bind(message_id.as_str())
+            .bind(fence);
+            let found: Result<Vec<i64>, Error> = self.read_all(statement, |row| get(row, "attempts")).await;
+            match found {
+                Ok(found) => return !found.is_empty(),
+                Err(error) => {
+                    tracing::warn!(message.id = %message_id, %error, "cannot tell whether a message was claimed, will ask again");
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            }
+        }
     }
 
     /// Another writer in the way (a batch that changes the same conversation) is

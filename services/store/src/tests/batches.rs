@@ -6,8 +6,8 @@ use std::sync::Arc;
 use model::context::Book;
 use model::event::Event;
 
-use super::given::{self, TOPIC, arrival, event, message_id, together};
-use crate::apply::{Advance, Outcome};
+use super::given::{self, TOPIC, advance, arrival, event, message_id, together};
+use crate::apply::Outcome;
 use crate::sql::STATEMENTS;
 use crate::testing::{Database, on_both};
 
@@ -16,15 +16,6 @@ on_both!(
     what_was_written_is_read_back,
     the_number_of_statements_does_not_depend_on_the_batch,
 );
-
-fn advance(partition: i32, from: i64, to: i64) -> Advance {
-    Advance {
-        topic: TOPIC.to_owned(),
-        partition,
-        from,
-        to,
-    }
-}
 
 async fn a_batch_is_applied_once(database: &Database) {
     let store = database.store().await;
@@ -70,7 +61,10 @@ async fn what_was_written_is_read_back(database: &Database) {
     let events: Vec<_> = changes.ticket_events.iter().map(|(_, event)| event.clone()).collect();
     assert_eq!(store.ticket_events(&ticket.id).await.unwrap(), events);
     assert_eq!(store.ticket_traces(&ticket.id).await.unwrap(), changes.traces);
-    assert_eq!(store.ticket_conversations(&ticket.id).await.unwrap(), [id.clone()]);
+    assert_eq!(
+        store.ticket_conversations(&ticket.id).await.unwrap(),
+        std::slice::from_ref(id)
+    );
     assert_eq!(store.thread_references(id).await.unwrap(), [given::external_id(1)]);
 }
 

@@ -15,7 +15,19 @@ use model::ticket::{self, Actor, Command, Opening, Ticket, TicketEvent};
 use model::time::Moment;
 use model::trace::Trace;
 
+use crate::apply::Advance;
+
 pub(crate) const TOPIC: &str = "tributary.events.v1";
+
+/// The step of a partition.
+pub(crate) fn advance(partition: i32, from: i64, to: i64) -> Advance {
+    Advance {
+        topic: TOPIC.to_owned(),
+        partition,
+        from,
+        to,
+    }
+}
 
 /// Moment number `seconds` of the tests' time.
 pub(crate) fn at(seconds: i64) -> Moment {
