@@ -237,9 +237,7 @@ impl Router {
             from: next_offset,
             to: part.to,
         };
-        let outcome = self.store.apply(&advance, &context.changes).await;
-        self.store.return_numbers(std::mem::take(&mut context.numbers));
-        let outcome = outcome?;
+        let outcome = self.store.apply(&advance, &context.changes).await?;
         if outcome != Outcome::Applied {
             return Ok(Step::Again);
         }
