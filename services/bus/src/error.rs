@@ -27,11 +27,16 @@ impl Error {
     }
 }
 
-fn describe(doing: &str, error: &dyn std::error::Error) -> String {
+/// The error and its causes in one line.
+pub(crate) fn describe(doing: &str, error: &dyn std::error::Error) -> String {
     let mut text = format!("{doing}: {error}");
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        // Some errors repeat their cause in their own words.
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
         source = cause.source();
     }
     text

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::reader::KafkaReader;
-use crate::Error;
 use crate::wire::Encoded;
+use crate::{Blobs, EVENTS, Error, large};
 
 /// The way to Kafka.
 #[derive(Clone)]
@@ -103,22 +103,37 @@ impl Kafka {
     }
 
     /// Sends the records, one behind the other, and waits for all reports.
-    pub async fn send_all(&self, topic: &str, records: &[Encoded]) -> Result<(), Refused> {
+    pub async fn send(&self, topic: &str, records: &[Encoded], patience: Duration) -> Result<(), Refused> {
         let mut deliveries = Vec::with_capacity(records.len());
         for record in records {
             deliveries.push(self.enqueue(topic, record)?);
         }
-        for delivery in deliveries {
-            delivery.wait().await?;
+        let all = async {
+            for delivery in deliveries {
+                delivery.wait().await?;
+            }
+            Ok(())
+        };
+        let late = Err(Refused::Unavailable("kafka does not answer in time".to_owned()));
+        tokio::time::timeout(patience, all).await.unwrap_or(late)
+    }
+
+    /// Publishes an event, made smaller if this broker takes less than usual.
+    pub async fn publish(&self, blobs: &Blobs, record: Encoded, patience: Duration) -> Result<(), Error> {
+        match self.send(EVENTS, std::slice::from_ref(&record), patience).await {
+            Err(Refused::ForGood(reason)) => {
+                let smaller = large::reduce(record, &reason, blobs).await?;
+                Ok(self.send(EVENTS, &[smaller], patience).await?)
+            }
+            result => Ok(result?),
         }
-        Ok(())
     }
 
     /// Whether Kafka answers at all.
     pub async fn is_reachable(&self) -> bool {
         let ask = |client: &Client<_>| {
             client
-                .fetch_metadata(Some(crate::EVENTS), Duration::from_millis(500))
+                .fetch_metadata(Some(EVENTS), Duration::from_millis(500))
                 .map(drop)
         };
         *self.is_ready.borrow() && self.ask(ask).await.is_ok()

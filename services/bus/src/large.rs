@@ -14,7 +14,7 @@ use crate::{Blobs, Error};
 pub(crate) const RECORD_MAX_BYTES: usize = 900 * 1024;
 
 /// For a broker that refuses even those.
-pub(crate) const SMALL_RECORD_MAX_BYTES: usize = 48 * 1024;
+const SMALL_RECORD_MAX_BYTES: usize = 48 * 1024;
 
 /// How much of a text stays in the message when the whole becomes an attachment.
 const TEXT_KEPT_BYTES: usize = 8 * 1024;
@@ -28,10 +28,19 @@ pub(crate) async fn encode(mut event: Event, blobs: &Blobs, max_bytes: usize) ->
     if whole.size_bytes() <= max_bytes {
         return Ok(whole);
     }
-    reduce(whole, blobs, max_bytes).await
+    shrink(whole, blobs, max_bytes).await
 }
 
-async fn reduce(whole: Encoded, blobs: &Blobs, max_bytes: usize) -> Result<Encoded, Error> {
+/// A smaller record of the same event, for a broker that refused it.
+pub(crate) async fn reduce(record: Encoded, reason: &str, blobs: &Blobs) -> Result<Encoded, Error> {
+    tracing::warn!(reason, "kafka refused an event, it is made smaller");
+    if record.size_bytes() <= SMALL_RECORD_MAX_BYTES {
+        return Ok(record);
+    }
+    shrink(record, blobs, SMALL_RECORD_MAX_BYTES).await
+}
+
+async fn shrink(whole: Encoded, blobs: &Blobs, max_bytes: usize) -> Result<Encoded, Error> {
     let mut event = wire::decode(&whole.value).map_err(|undecodable| Error::Malformed(undecodable.reason))?;
     keep_raw(&mut event.raw, blobs).await?;
     if let Some(record) = fitting(&event, max_bytes) {

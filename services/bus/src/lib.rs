@@ -29,12 +29,11 @@ use tokio_util::task::TaskTracker;
 
 pub use self::blobs::Blobs;
 pub use self::error::Error;
-use self::kafka::{Kafka, KafkaReader, Refused};
+use self::kafka::{Kafka, KafkaReader};
 use self::local::{LocalReader, Log};
 use self::metrics::Metrics;
 use self::spool::Spool;
 pub use self::spool::spool_status;
-use self::wire::Encoded;
 
 /// Arrivals, keyed by thread, kept 30 days.
 pub const EVENTS: &str = "tributary.events.v1";
@@ -197,18 +196,12 @@ impl Bus {
         let records: Vec<_> = announcements.iter().map(wire::encode_announcement).collect();
         match &self.inner.log {
             Way::Local(log) => log.append(DESK, records, u64::MAX).await.map(drop),
-            Way::Kafka { kafka, .. } => {
-                let all_arrived = kafka.send_all(DESK, &records);
-                match tokio::time::timeout(ANNOUNCING_PATIENCE, all_arrived).await {
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(refused)) => Err(refused.into()),
-                    Err(_) => Err(Error::Unavailable("kafka does not answer in time".to_owned())),
-                }
-            }
+            Way::Kafka { kafka, .. } => Ok(kafka.send(DESK, &records, ANNOUNCING_PATIENCE).await?),
         }
     }
 
-    /// A reader of this topic. Readers of one group share its partitions.
+    /// A reader of this topic. Readers of one group share its partitions. Drop it
+    /// before [`Bus::stop`], so that the group hears of it.
     pub async fn reader(&self, topic: &str, group: &str) -> Result<Reader, Error> {
         let way = match &self.inner.log {
             Way::Local(log) => ReaderWay::Local(log.reader(topic, group)),
@@ -278,23 +271,20 @@ impl Bus {
         let began = Instant::now();
         let blobs = &self.inner.blobs;
         let record = large::encode(event, blobs, large::RECORD_MAX_BYTES).await?;
-        let mut published = self.send(&record, patience).await?;
-        if let Published::Refused(reason) = &published {
-            // A broker with a lower limit than usual.
-            tracing::warn!(reason, "kafka refused an event, it is made smaller");
-            let event = wire::decode(&record.value).map_err(|undecodable| Error::Malformed(undecodable.reason))?;
-            let smaller = large::encode(event, blobs, large::SMALL_RECORD_MAX_BYTES).await?;
-            published = match &self.inner.log {
-                // The forwarder tries it alone.
-                Way::Kafka { spool: Some(spool), .. } if patience.is_none() => spool.keep(smaller).await?,
-                _ => self.send(&smaller, patience).await?,
-            };
-        }
-        let to = match published {
-            Published::Local => "local",
-            Published::Kafka => "kafka",
-            Published::Spool => "spool",
-            Published::Refused(reason) => return Err(Error::Unavailable(reason)),
+        let to = match &self.inner.log {
+            Way::Local(log) => {
+                log.append(EVENTS, vec![record], u64::MAX).await?;
+                "local"
+            }
+            Way::Kafka { kafka, spool } => match (spool, patience) {
+                (Some(spool), None) => spool.publish(kafka, blobs, record).await?,
+                (_, patience) => {
+                    kafka
+                        .publish(blobs, record, patience.unwrap_or(PATIENCE_WITHOUT_SPOOL))
+                        .await?;
+                    "kafka"
+                }
+            },
         };
         self.inner.metrics.count_published(to);
         self.inner
@@ -302,31 +292,6 @@ impl Bus {
             .publish_seconds
             .observe(began.elapsed().as_secs_f64());
         Ok(())
-    }
-
-    async fn send(&self, record: &Encoded, patience: Option<Duration>) -> Result<Published, Error> {
-        match (&self.inner.log, patience) {
-            (Way::Local(log), _) => {
-                log.append(EVENTS, vec![record.clone()], u64::MAX).await?;
-                Ok(Published::Local)
-            }
-            (
-                Way::Kafka {
-                    kafka,
-                    spool: Some(spool),
-                },
-                None,
-            ) => spool.publish(kafka, record).await,
-            (Way::Kafka { kafka, .. }, patience) => {
-                let patience = patience.unwrap_or(PATIENCE_WITHOUT_SPOOL);
-                match tokio::time::timeout(patience, kafka.send_all(EVENTS, std::slice::from_ref(record))).await {
-                    Ok(Ok(())) => Ok(Published::Kafka),
-                    Ok(Err(Refused::ForGood(reason))) => Ok(Published::Refused(reason)),
-                    Ok(Err(refused)) => Err(refused.into()),
-                    Err(_) => Err(Error::Unavailable("kafka does not answer in time".to_owned())),
-                }
-            }
-        }
     }
 }
 
@@ -337,15 +302,6 @@ fn are_servers(text: &str) -> bool {
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.trim().is_empty() && port.trim().parse::<u16>().is_ok())
     })
-}
-
-/// Where an event became durable, or why it did not.
-pub(crate) enum Published {
-    Local,
-    Kafka,
-    Spool,
-    /// Kafka will never take it as it is.
-    Refused(String),
 }
 
 impl Drop for Inner {
@@ -373,10 +329,11 @@ impl Reader {
         }
     }
 
-    /// Copies the offset to Kafka, for tools that show lag. Nothing depends on it.
+    /// Copies the offset to the log: where the group begins next time, if nobody
+    /// knows better, and for tools that show lag. Nothing depends on it.
     pub async fn commit(&mut self, partition: i32, next: i64) {
         match &self.way {
-            ReaderWay::Local(_) => {}
+            ReaderWay::Local(reader) => reader.commit(next),
             ReaderWay::Kafka(reader) => reader.commit(partition, next),
         }
     }

@@ -8,7 +8,7 @@
 mod reader;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,11 +38,16 @@ pub(crate) struct Log {
     is_writable: Arc<AtomicBool>,
     /// Who of a group reads: the log has one partition, so one at a time.
     turns: Arc<Mutex<Turns>>,
+    /// Where groups stand; written with whatever is written next.
+    commits: Commits,
     stop: CancellationToken,
 }
 
 /// By topic and group.
 type Turns = HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>;
+
+/// Next offsets by topic and group, not yet in the file.
+type Commits = Arc<Mutex<BTreeMap<(String, String), i64>>>;
 
 /// A record as it lies in the file.
 #[derive(Debug)]
@@ -96,7 +101,15 @@ impl Log {
         let (jobs, waiting) = mpsc::channel(1024);
         let (changed, appended) = watch::channel(0);
         let is_writable = Arc::new(AtomicBool::new(true));
-        let writer = Writer::new(options, connection, retention, changed, is_writable.clone());
+        let commits = Commits::default();
+        let writer = Writer {
+            options,
+            connection: Some(connection),
+            retention,
+            appended: changed,
+            is_writable: is_writable.clone(),
+            commits: commits.clone(),
+        };
         let stop = CancellationToken::new();
         tasks.spawn(writer.run(waiting, stop.clone()));
         Ok(Self {
@@ -105,6 +118,7 @@ impl Log {
             appended,
             is_writable,
             turns: Arc::default(),
+            commits,
             stop,
         })
     }
@@ -191,7 +205,30 @@ impl Log {
     pub fn reader(&self, topic: &str, group: &str) -> LocalReader {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = turns.entry((topic.to_owned(), group.to_owned())).or_default().clone();
-        LocalReader::new(self.clone(), topic, turn)
+        LocalReader::new(self.clone(), topic, group, turn)
+    }
+
+    /// Notes where a group stands. Costs no write of its own.
+    pub fn commit(&self, topic: &str, group: &str, next: i64) {
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        commits.insert((topic.to_owned(), group.to_owned()), next);
+    }
+
+    /// Where a group stands, as far as it was noted.
+    pub async fn committed(&self, topic: &str, group: &str) -> Result<Option<i64>, Error> {
+        let noted = {
+            let commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+            commits.get(&(topic.to_owned(), group.to_owned())).copied()
+        };
+        if noted.is_some() {
+            return Ok(noted);
+        }
+        sqlx::query_scalar("SELECT next_offset FROM readers WHERE topic = $1 AND reader = $2")
+            .bind(topic)
+            .bind(group)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| reading(&error))
     }
 
     /// Takes nothing more; what was asked is still done.
@@ -266,6 +303,12 @@ CREATE TABLE IF NOT EXISTS topics (
     next_offset BIGINT NOT NULL,
     events BIGINT NOT NULL,
     bytes BIGINT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS readers (
+    topic TEXT NOT NULL,
+    reader TEXT NOT NULL,
+    next_offset BIGINT NOT NULL,
+    PRIMARY KEY (topic, reader)
 );
 CREATE TABLE IF NOT EXISTS events (
     topic TEXT NOT NULL,

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::kafka::{Delivery, Kafka, Refused};
 use crate::local::{self, Entry, Log, Totals};
 use crate::metrics::Metrics;
-use crate::wire::{self, Encoded};
-use crate::{Blobs, EVENTS, Error, Pending, Published, SpoolSettings, large};
+use crate::wire::Encoded;
+use crate::{Blobs, EVENTS, Error, Pending, SpoolSettings, large};
 
 /// The spool, open.
 #[derive(Clone)]
@@ -43,6 +43,8 @@ const CHUNK: usize = 1000;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How often a forwarder without work looks into the file.
 const RESTING_PERIOD: Duration = Duration::from_secs(5);
+/// How long a record that was made smaller may take.
+const REDUCED_PATIENCE: Duration = Duration::from_secs(30);
 /// Where lies what Kafka refuses for good.
 const ASIDE: &str = "aside";
 /// Ready means that at least this much is left, or a tenth of a small spool.
@@ -87,32 +89,33 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Makes the record durable in Kafka, or here.
-    pub async fn publish(&self, kafka: &Kafka, record: &Encoded) -> Result<Published, Error> {
+    /// Makes the record durable in Kafka, or here; says where.
+    pub async fn publish(&self, kafka: &Kafka, blobs: &Blobs, record: Encoded) -> Result<&'static str, Error> {
         let gate = self.gate.read().await;
         let is_direct = !self.is_engaged.load(Ordering::Acquire);
-        let enqueued = is_direct.then(|| kafka.enqueue(EVENTS, record));
+        let enqueued = is_direct.then(|| kafka.enqueue(EVENTS, &record));
         drop(gate);
-        match enqueued {
-            Some(Ok(delivery)) => match tokio::time::timeout(KAFKA_PATIENCE, delivery.wait()).await {
-                Ok(Ok(())) => return Ok(Published::Kafka),
-                Ok(Err(Refused::ForGood(reason))) => return Ok(Published::Refused(reason)),
-                Ok(Err(Refused::Unavailable(_))) | Err(_) => {}
-            },
-            Some(Err(Refused::ForGood(reason))) => return Ok(Published::Refused(reason)),
-            Some(Err(Refused::Unavailable(_))) | None => {}
+        let result = match enqueued {
+            Some(Ok(delivery)) => tokio::time::timeout(KAFKA_PATIENCE, delivery.wait()).await,
+            Some(Err(refused)) => Ok(Err(refused)),
+            None => return self.keep(record).await,
+        };
+        match result {
+            Ok(Ok(())) => Ok("kafka"),
+            // The forwarder tries the smaller one alone.
+            Ok(Err(Refused::ForGood(reason))) => self.keep(large::reduce(record, &reason, blobs).await?).await,
+            Ok(Err(Refused::Unavailable(_))) | Err(_) => self.keep(record).await,
         }
-        self.keep(record.clone()).await
     }
 
     /// Makes the record durable here, whatever Kafka says.
-    pub async fn keep(&self, record: Encoded) -> Result<Published, Error> {
+    async fn keep(&self, record: Encoded) -> Result<&'static str, Error> {
         let _gate = self.gate.read().await;
         self.engage("kafka did not take an event in time");
         let appended = self.log.append(EVENTS, vec![record], self.max_bytes).await;
         self.wake.notify_one();
         self.show(&appended?);
-        Ok(Published::Spool)
+        Ok("spool")
     }
 
     /// Whether another event would find room.
@@ -324,24 +327,22 @@ impl Forwarder {
     /// Kafka refuses this record for good: a smaller one may pass. If not, it is
     /// set aside in the spool's file, and nothing waits for it.
     async fn reduce(&self, entry: Entry, reason: &str) -> Result<(), Error> {
-        if let Ok(event) = wire::decode(&entry.record.value) {
-            let record = large::encode(event, &self.blobs, large::SMALL_RECORD_MAX_BYTES).await?;
-            let sent = match self.kafka.enqueue(EVENTS, &record) {
-                Ok(delivery) => delivery.wait().await,
-                Err(refused) => Err(refused),
-            };
-            match sent {
+        let record = entry.record;
+        match large::reduce(record.clone(), reason, &self.blobs).await {
+            Ok(smaller) => match self.kafka.send(EVENTS, &[smaller], REDUCED_PATIENCE).await {
                 Ok(()) => return Ok(()),
                 Err(Refused::Unavailable(reason)) => return Err(Error::Unavailable(reason)),
                 Err(Refused::ForGood(_)) => {}
-            }
+            },
+            Err(Error::Unavailable(reason)) => return Err(Error::Unavailable(reason)),
+            Err(Error::Malformed(_) | Error::Settings(_)) => {}
         }
         tracing::error!(
             spool.offset = entry.offset,
             reason,
             "kafka refuses an event for good, it is set aside"
         );
-        self.spool.log.append(ASIDE, vec![entry.record], u64::MAX).await?;
+        self.spool.log.append(ASIDE, vec![record], u64::MAX).await?;
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use crate::{Batch, Error, Record, wire};
 pub(crate) struct LocalReader {
     log: Log,
     topic: String,
+    group: String,
     turn: Arc<Mutex<()>>,
     held: Option<OwnedMutexGuard<()>>,
     position: Option<i64>,
@@ -23,11 +24,12 @@ pub(crate) struct LocalReader {
 const POLL_PERIOD: Duration = Duration::from_millis(250);
 
 impl LocalReader {
-    pub(super) fn new(log: Log, topic: &str, turn: Arc<Mutex<()>>) -> Self {
+    pub(super) fn new(log: Log, topic: &str, group: &str, turn: Arc<Mutex<()>>) -> Self {
         let appended = log.appended.clone();
         Self {
             log,
             topic: topic.to_owned(),
+            group: group.to_owned(),
             turn,
             held: None,
             position: None,
@@ -42,7 +44,10 @@ impl LocalReader {
         }
         loop {
             self.appended.borrow_and_update();
-            let position = self.position.unwrap_or(0);
+            let position = match self.position {
+                Some(position) => position,
+                None => self.beginning().await?,
+            };
             let entries = self.log.read(&self.topic, position, max.max(1)).await?.entries;
             if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
                 let from = self.position.unwrap_or(first.offset);
@@ -67,6 +72,18 @@ impl LocalReader {
         }
         self.position = Some(offset);
         Ok(())
+    }
+
+    /// Notes where the group stands.
+    pub fn commit(&self, next: i64) {
+        self.log.commit(&self.topic, &self.group, next);
+    }
+
+    /// One record before where the group stands: a batch comes even if nothing is
+    /// new, so that a store that was set back by a backup says so at once.
+    async fn beginning(&self) -> Result<i64, Error> {
+        let committed = self.log.committed(&self.topic, &self.group).await?;
+        Ok(committed.map_or(0, |next| next.saturating_sub(1).max(0)))
     }
 
     fn batch(&self, from: i64, to: i64, entries: Vec<Entry>) -> Batch {

@@ -1,8 +1,8 @@
 //! The one writer of a log file: what waits is committed as a group.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use model::time::Moment;
@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{TOTALS, Totals, totals};
+use super::{Commits, TOTALS, Totals, totals};
 use crate::Error;
+use crate::error::describe;
 use crate::wire::Encoded;
 
 /// What the writer is asked for. It answers after the commit.
@@ -30,17 +31,18 @@ pub(super) enum Job {
         ranges: Vec<(i64, i64)>,
         reply: oneshot::Sender<Result<Totals, Error>>,
     },
-    /// Writes something small, to see whether it can.
+    /// Writes something of the size of an event, to see whether it can.
     Probe { reply: oneshot::Sender<Result<(), Error>> },
 }
 
 pub(super) struct Writer {
-    options: SqliteConnectOptions,
+    pub options: SqliteConnectOptions,
     /// `None` after a failure: a new one begins without the old one's doubts.
-    connection: Option<SqliteConnection>,
-    retention: Option<Duration>,
-    appended: watch::Sender<u64>,
-    is_writable: Arc<AtomicBool>,
+    pub connection: Option<SqliteConnection>,
+    pub retention: Option<Duration>,
+    pub appended: watch::Sender<u64>,
+    pub is_writable: Arc<AtomicBool>,
+    pub commits: Commits,
 }
 
 /// One row to be inserted.
@@ -67,23 +69,12 @@ const PRUNE_PERIOD: Duration = Duration::from_secs(60);
 const PRUNE_PAUSE: Duration = Duration::from_secs(1);
 const PRUNE_ROWS: i64 = 500;
 
-impl Writer {
-    pub fn new(
-        options: SqliteConnectOptions,
-        connection: SqliteConnection,
-        retention: Option<Duration>,
-        appended: watch::Sender<u64>,
-        is_writable: Arc<AtomicBool>,
-    ) -> Self {
-        Self {
-            options,
-            connection: Some(connection),
-            retention,
-            appended,
-            is_writable,
-        }
-    }
+/// 64 KiB, always the same row.
+const PROBE: &str = "INSERT OR REPLACE INTO events \
+    (topic, \"partition\", \"offset\", appended_at, size_bytes, key, headers, value) \
+    VALUES ('', 0, 0, 0, 0, '', '[]', zeroblob(65536))";
 
+impl Writer {
     /// Works until it is told to stop or nobody can ask any more, and all that
     /// was asked is done.
     pub async fn run(mut self, mut waiting: mpsc::Receiver<Job>, stop: CancellationToken) {
@@ -106,7 +97,10 @@ impl Writer {
                 }
             }
         }
-        if let Some(connection) = self.connection.take() {
+        if let Some(mut connection) = self.connection.take() {
+            if let Err(error) = save_commits(&mut connection, &self.commits).await {
+                tracing::warn!(%error, "keeping where readers stand failed");
+            }
             // The last to close moves the write-ahead log into the file.
             if let Err(error) = connection.close().await {
                 tracing::warn!(%error, "closing the log failed");
@@ -129,8 +123,7 @@ impl Writer {
         match written {
             Ok((outcomes, totals)) => answer_all(group, &outcomes, &totals),
             Err(error) => {
-                let reason = Error::unavailable("writing the log", &error).to_string();
-                fail_all(group, &reason);
+                fail_all(group, &describe("writing the log", &error));
             }
         }
         if has_written {
@@ -151,7 +144,7 @@ impl Writer {
         for job in group {
             let topic = match job {
                 Job::Append { topic, .. } | Job::Remove { topic, .. } => topic.as_str(),
-                // A topic of its own that never holds a record.
+                // A topic of its own that nobody reads.
                 Job::Probe { .. } => "",
             };
             if !all_totals.contains_key(topic) {
@@ -180,7 +173,9 @@ impl Writer {
                         remove(&mut transaction, topic, *first, *last, totals).await?;
                     }
                 }
-                Job::Probe { .. } => {}
+                Job::Probe { .. } => {
+                    sqlx::query(PROBE).execute(&mut *transaction).await?;
+                }
             }
             outcomes.push(Outcome::Done(topic.to_owned()));
         }
@@ -188,6 +183,7 @@ impl Writer {
         for (topic, totals) in &all_totals {
             save_totals(&mut transaction, topic, totals).await?;
         }
+        save_commits(&mut transaction, &self.commits).await?;
         transaction.commit().await?;
         Ok((outcomes, all_totals))
     }
@@ -259,6 +255,23 @@ async fn save_totals(connection: &mut SqliteConnection, topic: &str, totals: &To
     .bind(totals.bytes)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// What is lost if the transaction fails is read again: nothing depends on it.
+async fn save_commits(connection: &mut SqliteConnection, commits: &Commits) -> Result<(), sqlx::Error> {
+    let noted = std::mem::take(&mut *commits.lock().unwrap_or_else(PoisonError::into_inner));
+    for ((topic, reader), next_offset) in noted {
+        sqlx::query(
+            "INSERT INTO readers (topic, reader, next_offset) VALUES ($1, $2, $3) \
+             ON CONFLICT (topic, reader) DO UPDATE SET next_offset = $3",
+        )
+        .bind(topic)
+        .bind(reader)
+        .bind(next_offset)
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
 }
 

@@ -17,6 +17,9 @@ pub fn all() -> Vec<(&'static str, Case)> {
         ("another_process_is_heard", |world| {
             Box::pin(another_process_is_heard(world))
         }),
+        ("a_group_goes_on_where_it_stood", |world| {
+            Box::pin(a_group_goes_on_where_it_stood(world))
+        }),
         ("a_log_cut_off_is_whole", |world| {
             Box::pin(a_log_cut_off_is_whole(world))
         }),
@@ -71,6 +74,36 @@ async fn another_process_is_heard(world: World) {
     }
     one.stop(Duration::from_secs(5)).await;
     two.stop(Duration::from_secs(5)).await;
+}
+
+async fn a_group_goes_on_where_it_stood(world: World) {
+    let bus = world.open().await;
+    for number in 0..50 {
+        bus.publish(world.event("t", number)).await.unwrap();
+    }
+    let mut reader = bus.reader(EVENTS, "g").await.unwrap();
+    let batch = next(&mut reader, 30).await;
+    reader.commit(0, batch.to).await;
+    drop(reader);
+    let batch = next(&mut bus.reader(EVENTS, "g").await.unwrap(), 30).await;
+    assert_eq!((batch.from, batch.to), (29, 50));
+    bus.stop(Duration::from_secs(5)).await;
+
+    // All is read, and still a batch comes, so that a store set back is noticed.
+    let bus = world.open().await;
+    let mut reader = bus.reader(EVENTS, "g").await.unwrap();
+    reader.commit(0, 50).await;
+    let batch = next(&mut reader, 30).await;
+    assert_eq!((batch.from, batch.to), (49, 50));
+    let batch = next(&mut bus.reader(EVENTS, "another").await.unwrap(), 30).await;
+    assert_eq!((batch.from, batch.to), (0, 30));
+    bus.stop(Duration::from_secs(5)).await;
+    drop((bus, reader));
+
+    let bus = world.open().await;
+    let batch = next(&mut bus.reader(EVENTS, "g").await.unwrap(), 30).await;
+    assert_eq!((batch.from, batch.to), (49, 50));
+    bus.stop(Duration::from_secs(5)).await;
 }
 
 /// What a dead machine leaves: the file and its write-ahead log, at any moment.
