@@ -239,6 +239,43 @@ async fn the_ticket_decides_whether_it_may_be_answered() {
 }
 
 #[tokio::test]
+async fn what_the_channel_cannot_carry_is_refused_at_once() {
+    let house = House::new().await;
+    let received = house.receive("1").await;
+    let path = format!("/v1/conversations/{}/replies", received.conversation);
+    let file = |bytes: usize| {
+        let content = BASE64.encode(&vec![7; bytes]);
+        json!({ "name": "a", "media_type": "text/plain", "content": content })
+    };
+    let files = |sizes: [usize; 2]| json!({ "text": "t", "attachments": sizes.map(file) });
+    let detail = house
+        .post_with_key(&path, "k", files([1_000_000, 1]))
+        .await
+        .refused(422, "invalid");
+    assert!(detail.contains("1000001") && detail.contains("1000000"), "{detail}");
+    let fitting = house.post_with_key(&path, "k", files([999_999, 1])).await;
+    assert_eq!(fitting.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn nothing_leaves_by_an_account_that_is_gone() {
+    let house = House::new().await;
+    let received = house.receive("1").await;
+    house.store.declare_accounts(&[]).await.unwrap();
+    let base = format!("/v1/conversations/{}", received.conversation);
+    let reply = house
+        .post_with_key(&format!("{base}/replies"), "r", json!({ "text": "t" }))
+        .await;
+    let detail = reply.refused(409, "account_gone");
+    assert!(detail.contains("support"), "{detail}");
+    let note = house
+        .post_with_key(&format!("{base}/notes"), "n", json!({ "text": "t" }))
+        .await;
+    assert_eq!(note.status, StatusCode::CREATED);
+    assert_eq!(house.get("/v1/accounts").await.ok()["items"], json!([]));
+}
+
+#[tokio::test]
 async fn machines_are_not_answered_where_a_person_wrote() {
     let house = House::new().await;
     let received = house.receive("1").await;
