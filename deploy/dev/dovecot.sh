@@ -57,7 +57,12 @@ service lmtp {
 }
 END
   setsid dovecot -c "$dir/dovecot.conf" </dev/null >>"$dir/start.log" 2>&1 || fail "cannot start, see $dir/start.log"
-  cp "$dir/run/master.pid" "$dir/pid"
+  # It writes its id only after it has gone to the background.
+  local deadline=$((SECONDS + 15))
+  until [ -s "$dir/run/master.pid" ] && cp "$dir/run/master.pid" "$dir/pid"; do
+    ((SECONDS < deadline)) || fail "Dovecot does not come up, see $dir/log"
+    sleep 0.02
+  done
   wait_port "$imap" 15 "$dir/log"
   wait_port "$lmtp" 15 "$dir/log"
 }
