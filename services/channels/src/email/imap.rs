@@ -87,7 +87,7 @@ impl Connection {
     /// Connects and logs in.
     pub async fn open(settings: &Imap, tls: &Arc<ClientConfig>) -> Result<Self, Broken> {
         let mut client = within(COMMAND_TIMEOUT, "connecting", connect(settings, tls)).await??;
-        if settings.tls == Tls::StartTls {
+        if settings.tls == Tls::Upgraded {
             client = within(COMMAND_TIMEOUT, "starting TLS", start_tls(client, settings, tls)).await??;
         }
         let login = client.login(&settings.user, settings.password.expose_secret());
@@ -333,7 +333,7 @@ async fn connect(settings: &Imap, tls: &Arc<ClientConfig>) -> Result<Client<Stre
     let _ = tcp.set_nodelay(true);
     let stream = match settings.tls {
         Tls::Implicit => secure(tcp, settings, tls).await?,
-        Tls::StartTls | Tls::None => Either::Left(tcp),
+        Tls::Upgraded | Tls::None => Either::Left(tcp),
     };
     let mut client = Client::new(stream);
     match client.read_response().await {

@@ -304,20 +304,26 @@ impl From<Broken> for PullError {
 }
 
 /// Removing Dovecot's `dovecot-uidlist` keeps UIDVALIDITY and numbers every mail
-/// anew: so a lower UIDNEXT, or another mail under a UID that we know, counts too.
+/// anew. So a lower UIDNEXT, another mail under a UID that we know, and a mail that
+/// we know under a higher UID count too.
 async fn have_uids_changed(connection: &mut Connection, opened: &Opened, cursor: &Cursor) -> Result<bool, PullError> {
     if opened.uid_validity != cursor.uid_validity || opened.uid_next <= cursor.last_uid {
         return Ok(true);
     }
-    let uids: Vec<u32> = cursor.marks.iter().map(|(uid, _)| *uid).collect();
-    if uids.is_empty() || opened.exists == 0 {
+    if cursor.marks.is_empty() || opened.exists == 0 {
         return Ok(false);
     }
+    let uids: Vec<u32> = cursor.marks.iter().map(|(uid, _)| *uid).collect();
     let found = connection.key_headers(&uids).await?;
-    Ok(found.iter().any(|fetched| {
-        let known = cursor.marks.iter().find(|(uid, _)| *uid == fetched.uid);
-        known.is_some_and(|(_, known)| *known != mark(&fetched.bytes))
-    }))
+    if !found.is_empty() {
+        let is_known = |fetched: &Fetched| cursor.marks.contains(&(fetched.uid, mark(&fetched.bytes)));
+        return Ok(!found.iter().all(is_known));
+    }
+    // All of them moved or deleted by somebody, or numbered anew.
+    let above = connection.above(cursor.last_uid).await?;
+    let found = connection.key_headers(&above).await?;
+    let marks: HashSet<&String> = cursor.marks.iter().map(|(_, mark)| mark).collect();
+    Ok(found.iter().any(|fetched| marks.contains(&mark(&fetched.bytes))))
 }
 
 /// UIDs up to `compare_to` whose mails the store does not know: by the key of

@@ -44,7 +44,7 @@ impl Sender {
     pub fn new(settings: Smtp, ca: Option<&str>, composer: Composer) -> Result<Self, String> {
         let tls = match settings.tls {
             Tls::None => None,
-            Tls::Implicit | Tls::StartTls => Some(tls(&settings.host, ca)?),
+            Tls::Implicit | Tls::Upgraded => Some(tls(&settings.host, ca)?),
         };
         Ok(Self {
             hello: ClientId::Domain(composer.domain.clone()),
@@ -90,7 +90,7 @@ impl Sender {
         let at_once = self.tls.clone().filter(|_| self.settings.tls == Tls::Implicit);
         let mut connection =
             AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT_TIMEOUT), &self.hello, at_once, None).await?;
-        if self.settings.tls == Tls::StartTls
+        if self.settings.tls == Tls::Upgraded
             && let Some(tls) = &self.tls
         {
             connection.starttls(tls.clone(), &self.hello).await?;

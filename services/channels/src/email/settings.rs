@@ -76,7 +76,8 @@ pub enum Tls {
     #[default]
     Implicit,
     /// Plain at first; what does not become TLS is not used.
-    StartTls,
+    #[serde(rename = "starttls")]
+    Upgraded,
     None,
 }
 
@@ -158,7 +159,7 @@ impl Smtp {
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(match self.tls {
             Tls::Implicit => 465,
-            Tls::StartTls => 587,
+            Tls::Upgraded => 587,
             Tls::None => 25,
         })
     }
