@@ -87,7 +87,9 @@ struct AttachmentView {
 
 impl From<StoredMessage> for MessageView {
     fn from(stored: StoredMessage) -> Self {
-        let message = stored.message;
+        let mut message = stored.message;
+        // Our own name of it is `id`.
+        message.external_ids.retain(|id| id != stored.id.as_str());
         Self {
             id: stored.id,
             conversation_id: stored.conversation_id,

@@ -29,6 +29,7 @@ async fn a_reply_is_written_and_queued() {
         (&json!("Use water."), &json!("Printer"))
     );
     assert_eq!(message["recipients"][0]["address"], "anna@example.com");
+    assert_eq!(message["external_ids"], json!([]));
     assert_eq!(house.store.outbox_pending().await.unwrap().0, 1);
     let ticket = house.get(&format!("/v1/tickets/{}", received.ticket)).await.ok();
     let clocks = ticket["clocks"].as_array().unwrap();
