@@ -89,7 +89,7 @@ impl Ticket {
         ];
         let mut verbs = vec!["note"];
         if !is_over(self.category) {
-            verbs.extend(["reply", "assign"]);
+            verbs.extend(["reply", "assign", "prioritise"]);
         }
         verbs.extend(
             ways.into_iter()

@@ -338,15 +338,35 @@ fn what_is_possible_is_said() {
     let check = |state: &str, expected: &[&str]| assert_eq!(in_state("case", state).ticket.possible_verbs(), expected);
     check(
         "new",
-        &["note", "reply", "assign", "hold", "resolve", "close", "cancel"],
+        &[
+            "note",
+            "reply",
+            "assign",
+            "prioritise",
+            "hold",
+            "resolve",
+            "close",
+            "cancel",
+        ],
     );
     check(
         "on_hold",
         &[
-            "note", "reply", "assign", "hold", "resolve", "reopen", "close", "cancel",
+            "note",
+            "reply",
+            "assign",
+            "prioritise",
+            "hold",
+            "resolve",
+            "reopen",
+            "close",
+            "cancel",
         ],
     );
-    check("resolved", &["note", "reply", "assign", "reopen", "close"]);
+    check(
+        "resolved",
+        &["note", "reply", "assign", "prioritise", "reopen", "close"],
+    );
     check("closed", &["note"]);
     check("cancelled", &["note"]);
 }
