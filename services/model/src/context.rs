@@ -12,7 +12,7 @@ use crate::error::Refusal;
 use crate::event::{DeliveryReport, DeliveryState, Raw};
 use crate::id::{ContactId, ConversationId, MessageId, TicketId};
 use crate::outbound::Join;
-use crate::rule::Rule;
+use crate::rule::RuleSet;
 use crate::sla;
 use crate::ticket::{self, Actor, Command, Ticket, TicketEvent};
 use crate::time::Moment;
@@ -23,7 +23,7 @@ use crate::trace::Trace;
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     pub rules_version: i64,
-    pub rules: Vec<Rule>,
+    pub rules: RuleSet,
     /// Names of the queues; the first is the default of accounts that name none.
     pub queues: Vec<Queue>,
     /// By name; a decision opens tickets under the current versions.

@@ -297,14 +297,3 @@ fn shown(value: &Value) -> Value {
         value => value.clone(),
     }
 }
-
-/// The first rule that matches, and the trace of all that were tried. Makes a
-/// [`RuleSet`] each time; rules that contradict themselves match nothing.
-pub fn first_match<'a>(rules: &'a [Rule], facts: &Facts) -> (Option<&'a Rule>, Vec<RuleTrace>) {
-    let Ok(set) = RuleSet::compile(rules.to_vec(), None) else {
-        return (None, Vec::new());
-    };
-    let (matched, traces) = set.first_match(facts);
-    let matched = matched.and_then(|matched| rules.iter().find(|rule| rule.name == matched.name));
-    (matched, traces)
-}

@@ -11,7 +11,7 @@ use sqlx::AnyConnection;
 
 use model::calendar::Calendar;
 use model::context::{AccountPlan, Book, Queue};
-use model::rule::Rule;
+use model::rule::{Rule, RuleSet};
 use model::sla::Policy;
 
 use crate::sql::{get, json, sql};
@@ -228,7 +228,10 @@ fn compose(definitions: Vec<Definition>, accounts: BTreeMap<String, AccountPlan>
             ("employee_domains", true) => book.employee_domains = of_value(content)?,
             ("rules", true) => {
                 book.rules_version = version;
-                book.rules = of_value(content)?;
+                let rules: Vec<Rule> = of_value(content)?;
+                // Queues and policies were checked against the settings they came with.
+                book.rules = RuleSet::compile(rules, None)
+                    .map_err(|errors| Error::corrupt("reading the rules", errors.join("; ")))?;
             }
             // Earlier versions, and kinds of a later program.
             _ => {}

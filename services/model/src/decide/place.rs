@@ -8,7 +8,7 @@ use crate::conversation::Conversation;
 use crate::event::{Event, Message};
 use crate::id::{ContactId, MessageId, TicketId};
 use crate::outbound::Join;
-use crate::rule::{Actions, Facts, Rule, first_match};
+use crate::rule::{Actions, Facts, Rule};
 use crate::sla::PolicyReference;
 use crate::ticket::priority::Level;
 use crate::ticket::{Actor, Category, Command, Opening, Ticket, TicketEvent, handle, open};
@@ -76,7 +76,7 @@ pub(super) fn place<'a>(
         placement.outcome = "no ticket: an automatic reply or report opens none".to_owned();
         return placement;
     }
-    let (rule, tried) = first_match(&context.book.rules, &placement.facts);
+    let (rule, tried) = context.book.rules.first_match(&placement.facts);
     placement.rule = rule;
     placement.tried = tried;
     let actions = rule.map_or_else(Actions::default, |rule| rule.then.clone());

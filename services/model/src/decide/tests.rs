@@ -13,6 +13,7 @@ use crate::event::{Automatic, Body, DeliveryReport, DeliveryState, Event, Messag
 use crate::evidence::Evidence;
 use crate::id::{MessageId, TicketId};
 use crate::outbound::Join;
+use crate::rule::RuleSet;
 use crate::ticket::{Actor, Category, Change, Command, Resolution};
 use crate::time::Moment;
 use crate::trace::Trace;
@@ -41,7 +42,7 @@ impl Desk {
         ];
         let book = Book {
             rules_version: 3,
-            rules: crate::decide::tests::rules(rules),
+            rules: self::rules(rules),
             queues: vec![Queue {
                 name: "support".to_owned(),
                 policy: None,
@@ -121,8 +122,8 @@ impl Desk {
     }
 }
 
-fn rules(rules: serde_json::Value) -> Vec<crate::rule::Rule> {
-    serde_json::from_value(rules).unwrap()
+fn rules(rules: serde_json::Value) -> RuleSet {
+    RuleSet::compile(serde_json::from_value(rules).unwrap(), None).unwrap()
 }
 
 fn from(address: &str, verified: bool) -> Message {
