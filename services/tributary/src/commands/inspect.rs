@@ -1,5 +1,6 @@
 //! `tributary inspect`
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::time::SystemTime;
 
@@ -82,7 +83,22 @@ fn account<'a>(arguments: &Arguments, checked: &'a Checked) -> Result<&'a Accoun
         .accounts
         .values()
         .find(|account| account.plan.channel == *channel);
-    account.with_context(|| format!("the settings have no account of channel {channel}"))
+    account.with_context(|| {
+        let channels: BTreeSet<&str> = checked
+            .accounts
+            .values()
+            .map(|account| account.plan.channel.as_str())
+            .collect();
+        let channels: Vec<&str> = channels.into_iter().collect();
+        format!(
+            "the settings have no account of channel {channel:?}; they have {}",
+            if channels.is_empty() {
+                "none at all".to_owned()
+            } else {
+                channels.join(", ")
+            }
+        )
+    })
 }
 
 fn headers(arguments: &[String]) -> Result<Vec<(String, String)>> {

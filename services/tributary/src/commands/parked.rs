@@ -21,7 +21,7 @@ use crate::settings::check::Checked;
 use crate::telemetry;
 
 const PAGE: i64 = 100;
-const BUS_GRACE: Duration = Duration::from_secs(2);
+const BUS_GRACE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub struct Arguments {

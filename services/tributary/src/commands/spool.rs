@@ -8,11 +8,11 @@ use bus::{Bus, Pending};
 use clap::{Args, Subcommand};
 use model::time::Moment;
 
-use crate::settings::{Invalid, Settings};
+use crate::settings::Settings;
 use crate::telemetry;
 
 const POLL: Duration = Duration::from_millis(200);
-const BUS_GRACE: Duration = Duration::from_secs(2);
+const BUS_GRACE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -37,7 +37,7 @@ enum Action {
 /// Shows or empties the spool.
 pub async fn run(arguments: &Arguments, settings: Settings) -> Result<()> {
     if !settings.has_kafka() {
-        return Err(Invalid(vec!["bus.url: only a gateway with kafka: has a spool".to_owned()]).into());
+        return super::print("there is no spool: only a gateway before Kafka has one");
     }
     let path = settings.spool_path();
     if !path.exists() {

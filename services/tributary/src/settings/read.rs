@@ -60,7 +60,8 @@ fn merge(lower: &mut Table, upper: Table) {
     for key in upper.keys() {
         let base = base(key);
         for name in [base.to_owned(), format!("{base}_file"), format!("{base}_env")] {
-            if !upper.contains_key(&name) && !(name == base && upper[key].is_table()) {
+            let is_merged = name == base && upper[key].is_table();
+            if !is_merged && !upper.contains_key(&name) {
                 lower.remove(&name);
             }
         }
