@@ -98,6 +98,8 @@ impl Mail {
             from => Some(from.parse()?),
         };
         let to: Vec<lettre::Address> = to.split(", ").map(str::parse).collect::<Result<_, _>>()?;
+        // lettre ends what it sends with a line end of its own.
+        let bytes = bytes.strip_suffix(b"\r\n").unwrap_or(bytes);
         let sending = smtp.send_raw(&Envelope::new(from, to)?, bytes).await;
         sending.context("cannot hand a mail to Postfix")?;
         Ok(())

@@ -93,7 +93,6 @@ async fn works(world: &World) -> Result<()> {
     let desk = tests::harness::desk::Desk::new(&world.desk_url, token.trim())?;
     desk.get("/v1/accounts").await.context("the new token is no good")?;
     world.command(&["parked", "list"]).await?;
-    world.command(&["spool", "status"]).await?;
     let mail = world.dir().join("a.eml");
     std::fs::write(
         &mail,

@@ -68,7 +68,14 @@ async fn strange_out_of_office_opens_nothing(world: &World) -> Result<()> {
     let away = Letter::new(&emil, &auto, "story4-c@customer.example", "Abwesend", "Bis Mai.")
         .with("Auto-Submitted: auto-replied");
     world.mail.send(&away).await?;
-    let id = message_id(world, &auto, &away.id).await?;
+    let message_id = format!("<{}>", away.id);
+    world
+        .mail
+        .arrival(&auto, "the mail", |mail| {
+            mail.header("Message-ID") == Some(message_id.as_str())
+        })
+        .await?;
+    let id = inspected_id(world, &auto, &message_id).await?;
     until("it is recorded", SOON, async || {
         let message = world.desk.get(&format!("/v1/messages/{id}")).await?;
         Ok(message["automatic"] == "reply")
@@ -106,15 +113,12 @@ async fn bounce_is_recorded(world: &World) -> Result<()> {
                 .is_some_and(|kind| kind.starts_with("multipart/report"))
         })
         .await?;
-    let id = inspected_id(world, &report.bytes).await?;
+    let id = inspected_id(world, &sales, report.required("Message-ID")?).await?;
     until("the bounce is recorded", SOON, async || {
         let reply = world.desk.get(&format!("/v1/messages/{}", text(&reply, "id")?)).await?;
         let is_failed = reply["delivery"] == "failed";
-        let bounce = match &id {
-            Some(id) => world.desk.get(&format!("/v1/messages/{id}")).await.ok(),
-            None => None,
-        };
-        Ok(is_failed || bounce.is_some_and(|bounce| bounce["automatic"] == "bounce"))
+        let bounce = world.desk.get(&format!("/v1/messages/{id}")).await?;
+        Ok(is_failed && bounce["automatic"] == "bounce")
     })
     .await?;
     world.quiet().await?;
@@ -153,9 +157,7 @@ async fn two_installations_fall_silent(world: &World) -> Result<()> {
             mail.header("In-Reply-To") == Some(parent.as_str())
         })
         .await?;
-    let id = inspected_id(world, &answer.bytes)
-        .await?
-        .context("inspect gives no id")?;
+    let id = inspected_id(world, &auto, answer.required("Message-ID")?).await?;
     until("it is recorded", SOON, async || {
         Ok(world.desk.get(&format!("/v1/messages/{id}")).await.is_ok())
     })
@@ -203,23 +205,21 @@ async fn start_other(world: &World) -> Result<Process> {
     Process::start(&start).await
 }
 
-/// The id under which a mail that has arrived is known, by `tributary inspect`.
-async fn message_id(world: &World, mailbox: &str, id: &str) -> Result<String> {
-    let wanted = format!("<{id}>");
-    let mail = world
-        .mail
-        .arrival(mailbox, "the mail", |mail| {
-            mail.header("Message-ID") == Some(wanted.as_str())
-        })
-        .await?;
-    inspected_id(world, &mail.bytes).await?.context("inspect gives no id")
-}
-
-async fn inspected_id(world: &World, mail: &[u8]) -> Result<Option<String>> {
+/// The id under which a mail that has arrived is known: `tributary inspect` says
+/// it of the bytes that IMAP gives.
+async fn inspected_id(world: &World, mailbox: &str, message_id: &str) -> Result<String> {
+    let bodies = world.mail.imap_bodies(mailbox).await?;
+    let mails = bodies.into_iter().map(Received::new).collect::<Result<Vec<_>>>()?;
+    let mail = mails
+        .iter()
+        .find(|mail| mail.header("Message-ID") == Some(message_id))
+        .context("the mail is gone")?;
     let file = world.dir().join("inspected.eml");
-    std::fs::write(&file, mail)?;
+    std::fs::write(&file, &mail.bytes)?;
     let printed = world.command(&["inspect", "email", &file.to_string_lossy()]).await?;
     let event: Value = serde_json::from_str(printed.lines().next().context("inspect printed nothing")?)?;
-    let id = event["id"].as_str().or(event["event"]["id"].as_str());
-    Ok(id.map(str::to_owned))
+    event["id"]
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("inspect gives no id: {event}"))
 }

@@ -60,7 +60,13 @@ pub async fn run(world: &World) -> Result<()> {
         .into_iter()
         .find(|mail| contains(mail, letter.id.as_bytes()));
     let body = body.context("her mail is gone from the mailbox")?;
-    ensure!(body.ends_with(&sent), "the mail changed on its way to the mailbox");
+    let tail = &body[body.len().saturating_sub(sent.len())..];
+    ensure!(
+        tail == sent,
+        "the mail changed on its way to the mailbox: {} became {}",
+        sent.escape_ascii(),
+        tail.escape_ascii()
+    );
     let raw = world
         .desk
         .get_bytes(&format!("/v1/messages/{}/raw", text(question, "id")?))
@@ -177,6 +183,12 @@ async fn reply_arrives(world: &World, conversation: &str, parent: &str) -> Resul
 async fn answer_joins(world: &World, number: &str, conversation: &str, answer: &Received) -> Result<()> {
     let (anna, support) = (world.theirs("anna"), world.ours("support"));
     let quoted = answer.required("Message-ID")?.to_owned();
+    // Mail servers note arrivals in whole seconds, and nobody answers within one.
+    let replied = Timestamp::now().as_second();
+    until("the next second", SOON, async || {
+        Ok(Timestamp::now().as_second() > replied)
+    })
+    .await?;
     let thanks = Letter::new(
         &anna,
         &support,

@@ -21,7 +21,8 @@ pub async fn run(world: &World) -> Result<()> {
     let dir = world.servers.dir.join("starts-again");
     let [public, desk, ops_port] = free_ports()?;
     let text = format!(
-        "[public]\nlisten = \"127.0.0.1:{public}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n[data]\npath = \"{}\"\n{}",
+        "[public]\nlisten = \"127.0.0.1:{public}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n[data]\npath = \"{}\"\n\
+         [[queues]]\nname = \"hooks\"\n{}",
         dir.join("data").display(),
         settings::webhook("hooks", None)
     );
@@ -56,22 +57,22 @@ pub async fn run(world: &World) -> Result<()> {
     process.launch_again()?;
     process.ready().await?;
     is_in_time(&process)?;
-    desk.ticket("support", "Keep 0").await?;
+    desk.ticket("hooks", "Keep 0").await?;
 
     send(1).await?;
     process.kill().await?;
     process.launch_again()?;
     process.ready().await?;
     is_in_time(&process)?;
-    desk.ticket("support", "Keep 1").await?;
-    desk.ticket("support", "Keep 0").await?;
+    desk.ticket("hooks", "Keep 1").await?;
+    desk.ticket("hooks", "Keep 0").await?;
     ensure!(secret(&dir.join("data/desk-token"))? == token, "another token");
 
     // The provider that missed our answer sends again.
     send(0).await?;
     send(2).await?;
-    desk.ticket("support", "Keep 2").await?;
-    ensure!(desk.tickets("support").await?.len() == 3, "a repeat counted");
+    desk.ticket("hooks", "Keep 2").await?;
+    ensure!(desk.tickets("hooks").await?.len() == 3, "a repeat counted");
     process.terminate().await?;
     Ok(())
 }
