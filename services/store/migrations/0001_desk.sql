@@ -110,20 +110,14 @@ CREATE INDEX tickets_open_by_contact ON tickets (contact_id, opened_at) WHERE is
 CREATE INDEX tickets_by_next_clock ON tickets (next_clock_at) WHERE next_clock_at IS NOT NULL;
 
 -- message_id: the message that the event is about, if it is about one.
+-- conversation_id: the conversation that came to the ticket by it, if one did.
 CREATE TABLE ticket_events (
     ticket_id TEXT NOT NULL,
     version BIGINT NOT NULL,
     message_id TEXT,
+    conversation_id TEXT,
     content TEXT NOT NULL,
     PRIMARY KEY (ticket_id, version)
-);
-
--- version: of the ticket when the conversation came to it.
-CREATE TABLE ticket_conversations (
-    ticket_id TEXT NOT NULL,
-    conversation_id TEXT NOT NULL,
-    version BIGINT NOT NULL,
-    PRIMARY KEY (ticket_id, conversation_id)
 );
 
 CREATE TABLE traces (

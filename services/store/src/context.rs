@@ -15,7 +15,7 @@ use model::ticket::Ticket;
 use model::time::Moment;
 
 use crate::apply::offset;
-use crate::conversations::conversation_of;
+use crate::conversations::{conversation_columns, conversation_of};
 use crate::sql::{get, json, parsed, parsed_if_any, rows, sql};
 use crate::write::MAX_EXTERNAL_ID_BYTES;
 use crate::{Error, Store};
@@ -254,7 +254,11 @@ async fn read_conversations(
     context: &mut Context,
 ) -> Result<(), Error> {
     let found = rows(
-        "SELECT c.* FROM {rows} JOIN conversations AS c ON c.id = v.column1",
+        concat!(
+            "SELECT ",
+            conversation_columns!(),
+            " FROM {rows} JOIN conversations AS c ON c.id = v.column1"
+        ),
         "reading conversations",
     )
     .of(ids.iter().map(ConversationId::as_str))

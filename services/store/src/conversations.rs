@@ -11,6 +11,33 @@ use crate::sql::{get, json, moment, parsed, parsed_if_any, sql};
 use crate::write::raw_of;
 use crate::{Error, Store};
 
+/// Columns of `conversations AS c`, by name: `*` would break the prepared
+/// statements of running programs when a migration adds one.
+macro_rules! conversation_columns {
+    () => {
+        "c.id, c.account, c.channel, c.contact_id, c.subject, c.thread, c.thread_name, c.ticket_id, c.participants,
+             c.suggested, c.epoch, c.last_sequence, c.last_message_at, c.created_at, c.version"
+    };
+}
+
+/// Columns of `messages AS m`, without the raw input.
+macro_rules! message_columns {
+    () => {
+        "m.id, m.conversation_id, m.account, m.direction, m.author, m.occurred_at, m.received_at,
+             m.provider_sequence, m.sequence, m.delivery, m.delivery_error, m.request_sha256, m.external_ids,
+             m.content"
+    };
+}
+
+/// The order of messages in a conversation (C5).
+macro_rules! place {
+    () => {
+        "m.occurred_at, COALESCE(m.provider_sequence, 0), m.received_at, m.id"
+    };
+}
+
+pub(crate) use {conversation_columns, message_columns};
+
 /// How many messages an answer refers to.
 const REFERENCES: i64 = 20;
 
@@ -19,10 +46,17 @@ impl Store {
     pub async fn conversation(&self, id: &ConversationId) -> Result<Option<Conversation>, Error> {
         let doing = "reading a conversation";
         let mut connection = self.read(doing).await?;
-        let row = sql("SELECT * FROM conversations WHERE id = $1", doing)
-            .bind(id.as_str())
-            .first(&mut connection)
-            .await?;
+        let row = sql(
+            concat!(
+                "SELECT ",
+                conversation_columns!(),
+                " FROM conversations AS c WHERE c.id = $1"
+            ),
+            doing,
+        )
+        .bind(id.as_str())
+        .first(&mut connection)
+        .await?;
         row.as_ref().map(conversation_of).transpose()
     }
 
@@ -38,21 +72,26 @@ impl Store {
         // The place of the message to go on after: NULL compares as false, so
         // an unknown one gives nothing.
         let text = match after {
-            None => {
-                "SELECT id, conversation_id, account, direction, author, occurred_at, received_at, provider_sequence,
-                     sequence, delivery, delivery_error, request_sha256, external_ids, content
-                 FROM messages WHERE conversation_id = $1 AND erased_at IS NULL AND $2 = ''
-                 ORDER BY occurred_at, COALESCE(provider_sequence, 0), received_at, id LIMIT $3"
-            }
-            Some(_) => {
-                "SELECT id, conversation_id, account, direction, author, occurred_at, received_at, provider_sequence,
-                     sequence, delivery, delivery_error, request_sha256, external_ids, content
-                 FROM messages WHERE conversation_id = $1 AND erased_at IS NULL
-                     AND (occurred_at, COALESCE(provider_sequence, 0), received_at, id)
-                       > (SELECT occurred_at, COALESCE(provider_sequence, 0), received_at, id
-                          FROM messages WHERE id = $2)
-                 ORDER BY occurred_at, COALESCE(provider_sequence, 0), received_at, id LIMIT $3"
-            }
+            None => concat!(
+                "SELECT ",
+                message_columns!(),
+                " FROM messages AS m WHERE m.conversation_id = $1 AND m.erased_at IS NULL AND $2 = ''
+                 ORDER BY ",
+                place!(),
+                " LIMIT $3"
+            ),
+            Some(_) => concat!(
+                "SELECT ",
+                message_columns!(),
+                " FROM messages AS m WHERE m.conversation_id = $1 AND m.erased_at IS NULL
+                     AND (",
+                place!(),
+                ") > (SELECT ",
+                place!(),
+                " FROM messages AS m WHERE m.id = $2) ORDER BY ",
+                place!(),
+                " LIMIT $3"
+            ),
         };
         let found = sql(text, doing)
             .bind(id.as_str())
@@ -67,10 +106,17 @@ impl Store {
     pub async fn message(&self, id: &MessageId) -> Result<Option<StoredMessage>, Error> {
         let doing = "reading a message";
         let mut connection = self.read(doing).await?;
-        let row = sql("SELECT * FROM messages WHERE id = $1 AND erased_at IS NULL", doing)
-            .bind(id.as_str())
-            .first(&mut connection)
-            .await?;
+        let row = sql(
+            concat!(
+                "SELECT ",
+                message_columns!(),
+                ", m.raw_request, m.raw FROM messages AS m WHERE m.id = $1 AND m.erased_at IS NULL"
+            ),
+            doing,
+        )
+        .bind(id.as_str())
+        .first(&mut connection)
+        .await?;
         let Some(row) = &row else { return Ok(None) };
         let mut message = message_of(row)?;
         if get::<Option<String>>(row, "raw_request")?.is_some() {
@@ -115,17 +161,21 @@ pub(crate) async fn references(
 ) -> Result<Vec<String>, Error> {
     let text = match before {
         None => {
-            "SELECT id, external_ids FROM messages
-             WHERE conversation_id = $1 AND direction <> 'note' AND erased_at IS NULL AND $2 = ''
-             ORDER BY occurred_at DESC, COALESCE(provider_sequence, 0) DESC, received_at DESC, id DESC LIMIT $3"
+            "SELECT m.id, m.external_ids FROM messages AS m
+             WHERE m.conversation_id = $1 AND m.direction <> 'note' AND m.erased_at IS NULL AND $2 = ''
+             ORDER BY m.occurred_at DESC, COALESCE(m.provider_sequence, 0) DESC, m.received_at DESC, m.id DESC
+             LIMIT $3"
         }
-        Some(_) => {
-            "SELECT id, external_ids FROM messages
-             WHERE conversation_id = $1 AND direction <> 'note' AND erased_at IS NULL
-                 AND (occurred_at, COALESCE(provider_sequence, 0), received_at, id)
-                   < (SELECT occurred_at, COALESCE(provider_sequence, 0), received_at, id FROM messages WHERE id = $2)
-             ORDER BY occurred_at DESC, COALESCE(provider_sequence, 0) DESC, received_at DESC, id DESC LIMIT $3"
-        }
+        Some(_) => concat!(
+            "SELECT m.id, m.external_ids FROM messages AS m
+             WHERE m.conversation_id = $1 AND m.direction <> 'note' AND m.erased_at IS NULL AND (",
+            place!(),
+            ") < (SELECT ",
+            place!(),
+            " FROM messages AS m WHERE m.id = $2)
+             ORDER BY m.occurred_at DESC, COALESCE(m.provider_sequence, 0) DESC, m.received_at DESC, m.id DESC
+             LIMIT $3"
+        ),
     };
     let found = sql(text, "reading references")
         .bind(id.as_str())

@@ -37,14 +37,25 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, AssertSqlSafe, ConnectOptions, Executor, Transaction};
 
-/// Connections to PostgreSQL, and readers of SQLite, a process.
+/// Connections to PostgreSQL, a process.
 const CONNECTIONS: u32 = 10;
+
+/// Readers of the SQLite file, a process: each is a thread.
+const READERS: u32 = 4;
 
 /// For how long a statement waits for another process's lock on the SQLite file.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// For how long a caller waits for a connection.
-const ACQUIRE: Duration = Duration::from_secs(10);
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// On the one SQLite writer: room for the indexes that are written at random
+/// places, and fewer, larger checkpoints.
+const SQLITE_WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000";
+
+/// A server must not keep the locks of a client that is gone or cut off.
+const POSTGRES_SESSION: &str = "SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '30s'; \
+    SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 
 /// The pools of one database.
 #[derive(Clone)]
@@ -152,15 +163,15 @@ async fn open_sqlite(path: &str) -> Result<(AnyPool, AnyPool), Error> {
         .after_connect(|connection, _| {
             Box::pin(async move {
                 connection.execute(AssertSqlSafe(pragmas())).await?;
-                // Stays in the file, so a reader need not set it.
-                connection.execute("PRAGMA journal_mode = WAL").await?;
+                // The journal's mode stays in the file: a reader need not set it.
+                connection.execute(SQLITE_WRITER).await?;
                 Ok(())
             })
         })
         .connect_with(options.clone())
         .await
         .map_err(|source| Error::from_sqlx("opening the SQLite file", source))?;
-    let reader = pool(CONNECTIONS)
+    let reader = pool(READERS)
         .after_connect(|connection, _| {
             Box::pin(async move {
                 connection.execute(AssertSqlSafe(pragmas())).await?;
@@ -183,7 +194,14 @@ async fn open_postgres(url: &str) -> Result<AnyPool, Error> {
     let mark = if url.contains('?') { '&' } else { '?' };
     let options = connect_options(&format!("{url}{mark}statement-cache-capacity=300"))?;
     // Lazily: a database that is away for now is no reason not to start.
-    Ok(pool(CONNECTIONS).connect_lazy_with(options))
+    Ok(pool(CONNECTIONS)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute(POSTGRES_SESSION).await?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options))
 }
 
 fn pool(connections: u32) -> AnyPoolOptions {

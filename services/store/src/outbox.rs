@@ -17,7 +17,7 @@ use model::id::{ConversationId, MessageId};
 use model::outbound::Outbound;
 use model::time::Moment;
 
-use crate::conversations::{message_of, references};
+use crate::conversations::{message_columns, message_of, references};
 use crate::lease::holds;
 use crate::sql::{get, json, moment_if_any, parsed, parsed_if_any, rows, sql, to_json};
 use crate::write::insert_external_ids;
@@ -357,9 +357,13 @@ async fn outbounds(
     message_ids: impl Iterator<Item = &MessageId>,
 ) -> Result<Vec<Outbound>, Error> {
     let found = rows(
-        "SELECT m.*, c.thread FROM {rows} JOIN messages AS m ON m.id = v.column1
-         JOIN conversations AS c ON c.id = m.conversation_id
-         ORDER BY m.occurred_at, m.received_at, m.id",
+        concat!(
+            "SELECT ",
+            message_columns!(),
+            ", c.thread FROM {rows} JOIN messages AS m ON m.id = v.column1
+             JOIN conversations AS c ON c.id = m.conversation_id
+             ORDER BY m.occurred_at, m.received_at, m.id"
+        ),
         "reading messages to send",
     )
     .of(message_ids.map(MessageId::as_str))

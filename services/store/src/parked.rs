@@ -56,7 +56,12 @@ impl Store {
 
     /// One with its bytes.
     pub async fn parked_input(&self, id: &str) -> Result<Option<(ParkedInput, Option<Moment>)>, Error> {
-        let statement = sql("SELECT * FROM parked WHERE id = $1", "reading a parked input").bind(id);
+        let statement = sql(
+            "SELECT id, account, channel, quarantined, reason, received_at, replayed_at, raw_request, raw FROM parked
+             WHERE id = $1",
+            "reading a parked input",
+        )
+        .bind(id);
         let mut found = self
             .read_all(statement, |row| {
                 let request: Raw = json(row, "raw_request")?;

@@ -20,6 +20,9 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), Error> {
         let mut transaction = self.begin("migrating").await?;
         if is_postgres(&transaction) {
+            sql("SET LOCAL statement_timeout = 0", "migrating")
+                .execute(&mut transaction)
+                .await?;
             sql(
                 "SELECT pg_advisory_xact_lock(7249581104527)",
                 "waiting for other migrations",

@@ -91,7 +91,7 @@ impl Store {
     /// Its conversations, the oldest first.
     pub async fn ticket_conversations(&self, id: &TicketId) -> Result<Vec<ConversationId>, Error> {
         let statement = sql(
-            "SELECT conversation_id FROM ticket_conversations WHERE ticket_id = $1 ORDER BY version",
+            "SELECT conversation_id FROM ticket_events WHERE ticket_id = $1 AND conversation_id IS NOT NULL ORDER BY version",
             "reading a ticket's conversations",
         )
         .bind(id.as_str());

@@ -36,7 +36,6 @@ pub(crate) async fn write(connection: &mut AnyConnection, changes: &Changes) -> 
         return Ok(false);
     }
     insert_message_accounts(connection, &changes.also_arrived_at).await?;
-    insert_ticket_conversations(connection, &changes.ticket_events).await?;
     move_deliveries(connection, &changes.deliveries).await?;
     insert_outbox(connection, changes).await?;
     insert_parked(connection, &changes.parked).await?;
@@ -315,8 +314,8 @@ async fn insert_ticket_events(
     events: &[(TicketId, TicketEvent)],
 ) -> Result<bool, Error> {
     let mut statement = rows(
-        "INSERT INTO ticket_events (ticket_id, version, message_id, content)
-         SELECT column1, column2, column3, column4 FROM {rows} WHERE column1 IS NOT NULL
+        "INSERT INTO ticket_events (ticket_id, version, message_id, conversation_id, content)
+         SELECT column1, column2, column3, column4, column5 FROM {rows} WHERE column1 IS NOT NULL
          ON CONFLICT DO NOTHING",
         "writing ticket events",
     );
@@ -328,10 +327,17 @@ async fn insert_ticket_events(
             | Change::NoteAdded { message_id } => Some(message_id.as_str()),
             _ => None,
         };
+        let conversation_id = match &event.change {
+            Change::Opened { conversation_id, .. } | Change::ConversationAdded { conversation_id } => {
+                Some(conversation_id.as_str())
+            }
+            _ => None,
+        };
         statement.push(vec![
             id.as_str().into(),
             version.into(),
             message_id.into(),
+            conversation_id.into(),
             to_json(event, "writing ticket events")?.into(),
         ]);
     }
@@ -352,37 +358,6 @@ async fn insert_message_accounts(
     arrivals.sort_unstable();
     for (message_id, account) in arrivals {
         statement.push(vec![message_id.as_str().into(), account.as_str().into()]);
-    }
-    statement.execute(connection).await?;
-    Ok(())
-}
-
-async fn insert_ticket_conversations(
-    connection: &mut AnyConnection,
-    events: &[(TicketId, TicketEvent)],
-) -> Result<(), Error> {
-    let mut statement = rows(
-        "INSERT INTO ticket_conversations (ticket_id, conversation_id, version)
-         SELECT column1, column2, column3 FROM {rows} WHERE column1 IS NOT NULL
-         ON CONFLICT DO NOTHING",
-        "writing conversations of tickets",
-    );
-    let mut added: Vec<_> = events
-        .iter()
-        .filter_map(|(ticket_id, event)| match &event.change {
-            Change::Opened { conversation_id, .. } | Change::ConversationAdded { conversation_id } => {
-                Some((ticket_id, conversation_id, event.version))
-            }
-            _ => None,
-        })
-        .collect();
-    added.sort_unstable();
-    for (ticket_id, conversation_id, version) in added {
-        statement.push(vec![
-            ticket_id.as_str().into(),
-            conversation_id.as_str().into(),
-            version.into(),
-        ]);
     }
     statement.execute(connection).await?;
     Ok(())
