@@ -104,11 +104,15 @@ impl Kafka {
 
     /// Sends the records, one behind the other, and waits for all reports.
     pub async fn send(&self, topic: &str, records: &[Encoded], patience: Duration) -> Result<(), Refused> {
-        let mut deliveries = Vec::with_capacity(records.len());
-        for record in records {
-            deliveries.push(self.enqueue(topic, record)?);
-        }
+        let mut is_ready = self.is_ready.clone();
         let all = async {
+            // Topics may just be being created. If nobody does it any more, the
+            // first record says so.
+            let _ = is_ready.wait_for(|ready| *ready).await;
+            let mut deliveries = Vec::with_capacity(records.len());
+            for record in records {
+                deliveries.push(self.enqueue(topic, record)?);
+            }
             for delivery in deliveries {
                 delivery.wait().await?;
             }

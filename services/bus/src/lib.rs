@@ -148,7 +148,8 @@ impl Bus {
             Some(("kafka", servers)) if are_servers(servers) => {
                 let kafka = Kafka::open(servers, settings.partitions, &tasks, stop.clone()).await?;
                 let spool = match &settings.spool {
-                    Some(spool) if spool.max_bytes > 0 => {
+                    // What an earlier setting left behind is still forwarded.
+                    Some(spool) if spool.max_bytes > 0 || spool.path.exists() => {
                         let (kafka, blobs, metrics) = (kafka.clone(), blobs.clone(), metrics.clone());
                         Some(Spool::open(spool, kafka, blobs, metrics, &tasks, stop.clone()).await?)
                     }
@@ -219,8 +220,12 @@ impl Bus {
     pub async fn has_space(&self) -> bool {
         match &self.inner.log {
             Way::Local(log) => log.is_writable().await,
-            Way::Kafka { spool: Some(spool), .. } => spool.has_space().await,
             Way::Kafka { kafka, spool: None } => kafka.is_reachable().await,
+            Way::Kafka {
+                kafka,
+                spool: Some(spool),
+            } if spool.takes_nothing() => spool.has_space().await && kafka.is_reachable().await,
+            Way::Kafka { spool: Some(spool), .. } => spool.has_space().await,
         }
     }
 

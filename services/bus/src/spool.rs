@@ -118,6 +118,11 @@ impl Spool {
         Ok("spool")
     }
 
+    /// It is only there for what it holds from before.
+    pub fn takes_nothing(&self) -> bool {
+        self.max_bytes == 0
+    }
+
     /// Whether another event would find room.
     pub async fn has_space(&self) -> bool {
         let Ok(held) = self.log.totals(EVENTS).await else {

@@ -27,6 +27,9 @@ pub fn all() -> Vec<(&'static str, Case)> {
         ("none_means_unavailable", |world| {
             Box::pin(none_means_unavailable(world))
         }),
+        ("what_an_earlier_setting_left_is_forwarded", |world| {
+            Box::pin(what_an_earlier_setting_left_is_forwarded(world))
+        }),
         ("unspooled_waits_and_fails", |world| {
             Box::pin(unspooled_waits_and_fails(world))
         }),
@@ -231,6 +234,28 @@ async fn none_means_unavailable(world: World) {
     assert!(began.elapsed() < Duration::from_secs(3));
     assert!(!bus.has_space().await);
     assert!(!world.folder.path().join("spool").exists());
+    bus.stop(Duration::from_secs(5)).await;
+}
+
+async fn what_an_earlier_setting_left_is_forwarded(world: World) {
+    broker(&world).down();
+    let bus = open(&with_spool(&world, ENOUGH)).await;
+    bus.publish(world.event("t", 0)).await.unwrap();
+    bus.stop(Duration::from_secs(5)).await;
+    let bus = open(&with_spool(&world, 0)).await;
+    assert!(!bus.has_space().await);
+    assert_eq!(bus.pending().await.spooled_events, 1);
+    let refused = bus.publish(world.event("t", 1)).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    broker(&world).up();
+    until_empty(&bus).await;
+    assert!(bus.has_space().await);
+    // Empty, and a moment later out of the way.
+    let deadline = Instant::now() + PATIENCE;
+    while bus.publish(world.event("t", 1)).await.is_err() {
+        assert!(Instant::now() < deadline);
+    }
+    assert_eq!(read_once(&world, &bus, 2).await, [0, 1]);
     bus.stop(Duration::from_secs(5)).await;
 }
 
