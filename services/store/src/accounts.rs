@@ -1,6 +1,6 @@
 //! What channels tell of their accounts: kind, declaration, state, cursor.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
 
 use model::context::AccountPlan;
@@ -147,10 +147,7 @@ impl Store {
     /// Which of these external ids are known as stored messages, and how often.
     pub async fn known_external_ids(&self, external_ids: &[String]) -> Result<HashMap<String, i64>, Error> {
         let doing = "reading known external ids";
-        let asked: std::collections::BTreeSet<&String> = external_ids
-            .iter()
-            .filter(|external_id| !external_id.contains('\0'))
-            .collect();
+        let asked: BTreeSet<&String> = external_ids.iter().collect();
         let mut connection = self.read(doing).await?;
         let found = rows(
             "SELECT e.external_id, COUNT(*) AS messages FROM {rows}

@@ -111,8 +111,8 @@ impl Asked {
     }
 
     fn add_external_id(&mut self, external_id: &str) {
-        // What is longer is not stored, and U+0000 is no part of an id.
-        if external_id.len() <= MAX_EXTERNAL_ID_BYTES && !external_id.contains('\0') {
+        // What is longer is not stored.
+        if external_id.len() <= MAX_EXTERNAL_ID_BYTES {
             self.external_ids.insert(external_id.to_owned());
         }
     }

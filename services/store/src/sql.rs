@@ -70,9 +70,7 @@ impl Statement {
 
     /// Whether an argument holds U+0000, which no stored text does.
     pub(crate) fn asks_for_nul(&self) -> bool {
-        self.arguments
-            .iter()
-            .any(|value| matches!(value, Value::Text(Some(text)) if text.contains('\0')))
+        self.arguments.iter().any(Value::holds_nul)
     }
 
     /// The number of rows that it changed.
@@ -115,8 +113,10 @@ impl Rows {
         Ok(changed)
     }
 
-    /// The rows that it finds. Without rows: no statement.
-    pub(crate) async fn all(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, Error> {
+    /// The rows that it finds. Without rows: no statement. A row with U+0000 in
+    /// it finds nothing, for no stored text holds that.
+    pub(crate) async fn all(mut self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, Error> {
+        self.rows.retain(|row| !row.iter().any(Value::holds_nul));
         let mut found = Vec::new();
         for (text, arguments) in parts(self.text, self.rows, is_postgres(connection)) {
             found.extend(all(text, self.doing, arguments, connection).await?);
@@ -209,7 +209,7 @@ fn encode(doing: &'static str, values: Vec<Value>) -> Result<AnyArguments, Error
     let mut arguments = AnyArguments::default();
     for value in values {
         let added = match value {
-            Value::Text(Some(text)) if text.contains('\0') => Err("a text holds U+0000".into()),
+            nul if nul.holds_nul() => Err("a text holds U+0000".into()),
             Value::Text(text) => arguments.add(text),
             Value::Int(number) => arguments.add(number),
             Value::Bytes(bytes) => arguments.add(bytes),
@@ -277,6 +277,10 @@ pub(crate) fn is_postgres(connection: &AnyConnection) -> bool {
 }
 
 impl Value {
+    fn holds_nul(&self) -> bool {
+        matches!(self, Self::Text(Some(text)) if text.contains('\0'))
+    }
+
     /// NULL of the same type: PostgreSQL wants to know it.
     fn null(&self) -> Self {
         match self {

@@ -435,7 +435,8 @@ async fn insert_parked(connection: &mut AnyConnection, parked: &[ParkedInput]) -
             input.account.as_str().into(),
             input.channel.as_str().into(),
             input.quarantined.into(),
-            input.reason.as_str().into(),
+            // Parking is the last resort: nothing about it may be refused.
+            input.reason.replace('\0', "").into(),
             size_bytes(&input.raw).into(),
             input.received_at.into(),
             raw_request.into(),

@@ -1,8 +1,10 @@
 //! The contract of the store, on both databases.
 
 mod batches;
+mod contexts;
 mod desk;
 mod given;
+mod outages;
 mod outbox;
 mod races;
 mod refusals;
