@@ -2,6 +2,8 @@
 //! What happens here cannot be shown without them: UIDs that are given anew, mail
 //! that disappears while it is read, refusals and bounces.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test says what failed by failing")]
+
 use std::collections::{BTreeMap, HashSet};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};

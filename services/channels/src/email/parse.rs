@@ -38,10 +38,11 @@ impl Reader {
         }
         let external_id = external_id(&mail);
         let (message, blobs) = self.message(&mail, &external_id);
+        let thread = thread(mail.headers(), &message, &external_id);
         let inbound = |external_id: String, blobs: Vec<Vec<u8>>, what: What| Inbound {
             realm: Realm::Installation,
             external_id,
-            thread: thread(mail.headers(), &message),
+            thread: thread.clone(),
             occurred_at: None,
             provider_sequence: None,
             raw: None,
@@ -225,14 +226,15 @@ fn unknown(headers: &Headers, external_id: &str) -> Party {
 }
 
 /// Spreads load, and keeps what belongs together in one partition.
-fn thread(headers: &Headers, message: &Message) -> String {
+fn thread(headers: &Headers, message: &Message, external_id: &str) -> String {
     let first_reference = headers
         .first("references")
         .and_then(|value| ids(value).into_iter().next());
+    let own = || message.external_ids.iter().find(|id| id.starts_with('<')).cloned();
     first_reference
         .or_else(|| message.evidence.quoted_ids.first().cloned())
-        .or_else(|| message.external_ids.first().cloned())
-        .unwrap_or_else(|| message.sender.address.clone())
+        .or_else(own)
+        .unwrap_or_else(|| external_id.to_owned())
 }
 
 /// In-Reply-To, then References from last to first, each once.
@@ -292,4 +294,323 @@ fn ids(value: &[u8]) -> Vec<String> {
 
 fn cut(subject: &str) -> String {
     subject.chars().take(MAX_ID_BYTES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::event::DeliveryState;
+    use model::id::{ConversationId, MessageId};
+
+    use super::*;
+
+    fn reader() -> Reader {
+        Reader {
+            address: "support@example.org".to_owned(),
+            keys: Keys::new(vec![vec![1; 32]]).unwrap(),
+            trusted_authserv_ids: vec!["mail.test".to_owned()],
+        }
+    }
+
+    fn events(raw: &[u8]) -> Vec<Inbound> {
+        reader().parse(raw).unwrap().events
+    }
+
+    fn message(raw: &str) -> Message {
+        let raw = raw.replace('\n', "\r\n");
+        match events(raw.as_bytes()).remove(0).what {
+            What::Message(message) => *message,
+            What::Delivery(report) => panic!("{report:?}"),
+        }
+    }
+
+    /// Each mail of `testdata/` and what is made of it. To renew a snapshot,
+    /// delete it and run the test.
+    #[test]
+    fn mails_parse_as_before() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/email/testdata");
+        let mut count = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "eml") {
+                continue;
+            }
+            let mut events = events(&std::fs::read(&path).unwrap());
+            for blob in events.iter_mut().flat_map(|event| &mut event.blobs) {
+                // Shown as text.
+                *blob = format!("{} bytes", blob.len()).into_bytes();
+            }
+            let blobs: Vec<String> = events
+                .iter_mut()
+                .flat_map(|event| std::mem::take(&mut event.blobs))
+                .map(|blob| String::from_utf8(blob).unwrap())
+                .collect();
+            let found = format!("{events:#?}\nblobs: {blobs:?}\n");
+            let snapshot = path.with_extension("parsed");
+            if !snapshot.exists() {
+                std::fs::write(&snapshot, &found).unwrap();
+            }
+            let expected = std::fs::read_to_string(&snapshot).unwrap();
+            assert_eq!(found, expected, "{}", path.display());
+            count += 1;
+        }
+        assert!(count >= 23, "{count} mails");
+    }
+
+    #[test]
+    fn the_external_id_is_frozen() {
+        let check = |raw: &str, expected: &str| {
+            assert_eq!(
+                events(raw.replace('\n', "\r\n").as_bytes())[0].external_id,
+                expected,
+                "{raw}"
+            );
+        };
+        check(
+            "Message-ID: <a@b>\nDate: Sat, 31 Jan 2026 10:00:00 +0000\nFrom: Anna\n <anna@example.com>\n\nhello\n",
+            "2b250a146a80e783aa0994b2a267c774799cae59de5c9f4f1b101aea5620ec37",
+        );
+        check(
+            "Subject: x\n\nhello\n",
+            "669b7ef32b2b0512ae9e3099be2c6560c226667afe51e4f82b2db8109219050e",
+        );
+        check(
+            "Received: by a; b\nReceived: by c\n d\nSubject: x\n\nhello\n",
+            "c4defef5b3a9b76de2e3df3bfccffe107a3d7ec6d7bac23e8e933a2a669d5fa7",
+        );
+        let key = |raw: &str| header_key(&mime::headers(raw.replace('\n', "\r\n").as_bytes()));
+        assert_eq!(
+            key("Message-ID: <a@b>\nDate: Sat, 31 Jan 2026 10:00:00 +0000\nFrom: Anna\n <anna@example.com>\n\n")
+                .as_deref(),
+            Some("mail-headers:e7ad0c9638f312251f128e2a22d48e02416956913e5347f0a3d7d9cdc47a2c04")
+        );
+        assert_eq!(key("Message-ID:\nDate: x\n\n"), None);
+        assert_eq!(key("Date: x\n\n"), None);
+    }
+
+    #[test]
+    fn copies_of_a_mail_are_one_and_others_are_not() {
+        let id = |raw: &str| events(raw.replace('\n', "\r\n").as_bytes())[0].external_id.clone();
+        let mail = "Message-ID: <a@b>\nDate: x\nFrom: anna@example.com\nTo: support@example.org\n\nhello\n";
+        let prepended = "Return-Path: <anna@example.com>\nDelivered-To: it@example.org\nReceived: from x by y\n\tfor z; now\nAuthentication-Results: mail.test; none\n";
+        assert_eq!(id(mail), id(&format!("{prepended}{mail}")));
+        for (from, to) in [
+            ("<a@b>", "<c@d>"),
+            ("Date: x", "Date: y"),
+            ("anna", "eve"),
+            ("hello", "Hello"),
+            ("hello\n", "hello\n\n"),
+        ] {
+            assert_ne!(id(mail), id(&mail.replacen(from, to, 1)), "{from} {to}");
+        }
+        // Nothing but words: the server that took it first tells one from the other.
+        let bare = "Subject: disk full\n\nnow\n";
+        let taken = |number: u8| format!("Received: by mail.test id {number}; now\n{bare}");
+        assert_ne!(id(&taken(1)), id(&taken(2)));
+        assert_eq!(
+            id(&taken(1)),
+            id(&format!(
+                "Delivered-To: it@example.org\nReceived: by imap.test\n{}",
+                taken(1)
+            ))
+        );
+    }
+
+    #[test]
+    fn evidence_is_gathered_in_its_order() {
+        let keys = reader().keys;
+        let [first, second] = ["1", "2"].map(|key| MessageId::authored("anna", key));
+        let [first_id, second_id] = [&first, &second].map(|id| tokens::message_id(&keys, id, "example.org"));
+        let conversation = ConversationId::begun_by(&first);
+        let tagged = tokens::plus_address(&keys, &conversation, "support@example.org").unwrap();
+        let evidence = message(&format!(
+            "Delivered-To: {tagged}\nTo: x@y, {tagged}\nCc: support+forged.forged@example.org\n\
+             In-Reply-To: {second_id}\nReferences: <a@b> {first_id}\n\t<c@d> {second_id} <a@b>\n\nhello"
+        ))
+        .evidence;
+        assert_eq!(evidence.signed_messages, [second, first]);
+        assert_eq!(evidence.signed_conversations, [conversation]);
+        assert_eq!(evidence.quoted_ids, [&second_id, "<a@b>", "<c@d>", &first_id]);
+        assert_eq!(evidence.thread, None);
+        let many: String = (0..200).map(|number| format!(" <{number}@b>")).collect();
+        let evidence = message(&format!("References:{many}\n\nhello")).evidence;
+        assert_eq!(evidence.quoted_ids.len(), 50);
+        assert_eq!(evidence.quoted_ids[0], "<199@b>");
+    }
+
+    #[test]
+    fn threads_are_kept_together() {
+        let check = |headers: &str, expected: &str| {
+            let raw = format!("{headers}\n\nhello").replace('\n', "\r\n");
+            assert_eq!(events(raw.as_bytes())[0].thread, expected, "{headers}");
+        };
+        check(
+            "Message-ID: <c@d>\nIn-Reply-To: <b@d>\nReferences: <a@d> <b@d>",
+            "<a@d>",
+        );
+        check("Message-ID: <c@d>\nIn-Reply-To: <b@d>", "<b@d>");
+        check("Message-ID: <c@d>\nFrom: a@b", "<c@d>");
+        let id = &events(b"Message-ID: c@d\r\nFrom: a@b\r\n\r\nhello")[0].external_id;
+        check("Message-ID: c@d\nFrom: a@b", id);
+    }
+
+    #[test]
+    fn our_own_address_is_no_reply_to() {
+        let message =
+            message("From: a@b\nReply-To: Support <Support+x@example.org>, c@d\nTo: support@example.org\n\nx");
+        let reply_to: Vec<&Recipient> = message
+            .recipients
+            .iter()
+            .filter(|recipient| recipient.role == "reply_to")
+            .collect();
+        assert_eq!(reply_to.len(), 1);
+        assert_eq!(reply_to[0].address, "c@d");
+    }
+
+    #[test]
+    fn bounces_report_on_the_message_that_failed() {
+        let message = MessageId::authored("anna", "1");
+        let id = tokens::message_id(&reader().keys, &message, "example.org");
+        let bounce = |status: &str, returned: &str| {
+            format!(
+                "Return-Path: <>\nFrom: MAILER-DAEMON@mail.test (Mail Delivery System)\nTo: support@example.org\n\
+                 Auto-Submitted: auto-replied\nMIME-Version: 1.0\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\n\n\
+                 --b\n\nI'm sorry.\n--b\nContent-Type: message/delivery-status\n\n\
+                 Reporting-MTA: dns; mail.test\n\nFinal-Recipient: rfc822; ok@example.com\nAction: relayed\n\n\
+                 Final-Recipient: rfc822; gone@example.com\n{status}\n--b\n{returned}\n--b--\n"
+            )
+        };
+        let failed = "Action: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 no such\n user";
+        let headers = format!("Content-Type: text/rfc822-headers\n\nMessage-ID: {id}\nSubject: x");
+        let mail = format!("Content-Type: message/rfc822\n\nMessage-ID: {id}\nSubject: x\n\nhello");
+        let encoded = format!(
+            "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n{}",
+            data_encoding::BASE64.encode(format!("Message-ID: {id}\n\nx").as_bytes())
+        );
+        let check = |raw: &str, expected: Option<&str>| {
+            let events = events(raw.replace('\n', "\r\n").as_bytes());
+            let What::Message(received) = &events[0].what else {
+                panic!()
+            };
+            assert_eq!(received.automatic, Some(Automatic::Bounce), "{raw}");
+            let report = match events.get(1).map(|event| &event.what) {
+                Some(What::Delivery(report)) => Some(report),
+                _ => None,
+            };
+            assert_eq!(report.and_then(|report| report.error.as_deref()), expected, "{raw}");
+            if let Some(report) = report {
+                assert_eq!(report.external_id, message.as_str());
+                assert_eq!(report.state, DeliveryState::Failed);
+                assert_ne!(events[0].external_id, events[1].external_id);
+            }
+        };
+        let words = "5.1.1 smtp; 550 5.1.1 no such user";
+        check(&bounce(failed, &headers), Some(words));
+        check(&bounce(failed, &mail), Some(words));
+        check(&bounce(failed, &encoded), Some(words));
+        check(&bounce("Action: failed", &headers), Some("delivery failed"));
+        check(&bounce("Action: delayed\nStatus: 4.4.1", &headers), None);
+        check(
+            &bounce(
+                failed,
+                "Content-Type: text/rfc822-headers\n\nMessage-ID: <other@example.org>",
+            ),
+            None,
+        );
+        // Others' ways of saying it.
+        let qmail = format!(
+            "Return-Path: <>\nFrom: MAILER-DAEMON@example.com\n\nHi. This is the qmail-send program.\n<gone@example.com>:\nno mailbox here\n\n--- Below this line is a copy of the message.\n\nMessage-ID: {id}\nSubject: x\n"
+        );
+        check(&qmail, Some("the mail came back"));
+    }
+
+    #[test]
+    fn what_is_no_mail_is_parked_with_its_reason() {
+        let check = |raw: &[u8], expected: &str| match reader().parse(raw) {
+            Err(Unparsed::Parked { reason }) => assert!(reason.contains(expected), "{reason}"),
+            other => panic!("{}: {other:?}", raw[..raw.len().min(80)].escape_ascii()),
+        };
+        check(b"", "no header");
+        check(b"\r\n\r\n", "no header");
+        check(b"just text\r\n", "no header");
+        check(b"\r\nFrom: a@b\r\n", "no header");
+        check(&[0, 1, 2, 255, 254, 10, 13, 10], "no header");
+        check(
+            b"Return-Path: <>\r\nReceived: by x\r\nX-Spam: no\r\n\r\njunk",
+            "no header",
+        );
+        check(&b"From: a@b\r\n".repeat(10_001), "10,000 headers");
+        check(
+            format!("From: a@b\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).as_bytes(),
+            "1 MiB",
+        );
+    }
+
+    /// No limit lets a mail cost more than a multiple of its size; the slowest of
+    /// these would take hours if any step were quadratic.
+    #[test]
+    fn hostile_mails_are_read_in_one_pass() {
+        const HEADER: usize = 900 * 1024;
+        let fill = |piece: &str| piece.repeat(HEADER / piece.len());
+        let key = &reader().keys;
+        let id = tokens::message_id(key, &MessageId::authored("a", "1"), "example.org");
+        let tagged =
+            tokens::plus_address(key, &ConversationId::begun_by(&MessageId::authored("a", "1")), "s@b.c").unwrap();
+        let headers = [
+            format!("From: {}", fill("a@b.c, ")),
+            format!("From: {}", fill("(")),
+            format!("From: {}", fill("\"\\")),
+            format!("To: {}", fill("=?utf-8?q?a?= <a@b.c>,")),
+            format!("To: {}", fill(&format!("{tagged},"))),
+            format!("Cc: {}", fill("x:;")),
+            format!("Subject: {}", fill("=?utf-8?b?w7w=?= ")),
+            format!("Subject: {}", fill("\u{0}\u{1b}")),
+            format!("References: {}", fill("<a@b>")),
+            format!("References: {}", fill("<")),
+            format!("References: {}", fill(&id)),
+            format!("In-Reply-To: {}", fill("<a@b ")),
+            format!("Message-ID: {}", fill("<a@b>")),
+            format!("Authentication-Results: mail.test; {}", fill("a=b;")),
+            format!("Content-Type: text/plain; {}", fill("a*0=b;")),
+            format!("Content-Type: multipart/mixed; boundary=\"{}\"", fill("b")),
+            format!("Content-Disposition: attachment; {}", fill("filename*9=x;")),
+            format!("Auto-Submitted: {}", fill("(")),
+            format!("X-Tributary-Loop: {}", fill("a.b")),
+            fill("To: a@b.c\r\n").chars().take(90_000).collect::<String>(),
+        ];
+        for header in headers {
+            let raw = format!("{header}\r\nDate: x\r\n\r\nhello\r\n");
+            assert!(reader().parse(raw.as_bytes()).is_ok(), "{header:.60}");
+        }
+        let fill = |piece: &str| piece.repeat(1024 * 1024 / piece.len());
+        let html = "Content-Type: text/html\r\n\r\n";
+        let mixed = "Content-Type: multipart/mixed; boundary=b\r\n\r\n";
+        let report =
+            "Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n";
+        let bodies = [
+            format!("{html}{}", fill("<div>")),
+            format!("{html}{}", fill("<b><i>")),
+            format!("{html}{}", fill("&amp;<a href=x>")),
+            format!("{mixed}{}", fill("--b\r\n--bx\r\n-")),
+            format!("{mixed}{}", fill("\r\n--")),
+            format!(
+                "{mixed}{}",
+                format!("--b\r\n{html}{}\r\n", "<p>x".repeat(1_000)).repeat(99)
+            ),
+            format!("Content-Transfer-Encoding: base64\r\n\r\n{}", fill("=!a")),
+            format!("Content-Transfer-Encoding: quoted-printable\r\n\r\n{}", fill("=\r\n =")),
+            format!(
+                "Content-Type: text/plain; format=flowed; charset=x\r\n\r\n{}",
+                fill("a \u{fc}\r\n")
+            ),
+            format!(
+                "{report}Action: failed\r\n\r\n{}",
+                fill(&format!("<{}", &id[1..id.len() - 1]))
+            ),
+            format!("{report}{}", fill("Action: failed\r\n\r\n")),
+        ];
+        for body in bodies {
+            let raw = format!("From: a@b.c\r\n{body}");
+            assert!(reader().parse(raw.as_bytes()).is_ok(), "{body:.80}");
+        }
+    }
 }
