@@ -25,8 +25,13 @@ use model::id::{ContactId, ConversationId, MessageId};
 use model::outbound::Outbound;
 use model::time::Moment;
 use prometheus_client::registry::Registry;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use store::Store;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Far more than anything here takes.
@@ -289,6 +294,74 @@ async fn answers_are_sent_and_their_failures_known() {
     world.stop(reader).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_secure_or_none() {
+    let servers = Servers::start();
+    let authority = Authority::new();
+    for way in [Way::Implicit, Way::StartTls] {
+        let imap_port = authority.front(way, servers.imap_port, Talk::Imap).await;
+        let smtp_port = authority.front(way, servers.smtp_port, Talk::Smtp).await;
+        let settings = |host: &str, ca: &str| {
+            let tls = if way == Way::Implicit { "implicit" } else { "starttls" };
+            format!(
+                "address = '{US}'
+                 imap = {{ host = '{host}', port = {imap_port}, tls = '{tls}', user = '{US}', password = 'secret' }}
+                 smtp = {{ host = '{host}', port = {smtp_port}, tls = '{tls}' }}
+                 ca = \"\"\"{ca}\"\"\""
+            )
+        };
+        let mut world = World::with(&servers, &settings("localhost", &authority.certificate())).await;
+        let reader = world.read().await;
+        world.quiet().await;
+        let name = format!("{way:?}");
+        world.lay(&name, &letter(&name));
+        world.arrival(&name).await;
+        let sent = world.send(&servers, "anna@example.com").await;
+        assert!(matches!(sent, Sent::Accepted { .. }), "{way:?}: {sent:?}");
+        world.stop(reader).await;
+
+        // Another's certificate, or another's name: nothing is said over it.
+        let stranger = Authority::new().certificate();
+        for settings in [
+            settings("localhost", &stranger),
+            settings("127.0.0.1", &authority.certificate()),
+        ] {
+            let world = World::with(&servers, &settings).await;
+            let error = world.pull_error().await;
+            assert!(
+                error.contains("TLS") || error.contains("certificate"),
+                "{way:?}: {error}"
+            );
+            let sent = world.send(&servers, "anna@example.com").await;
+            assert!(matches!(sent, Sent::Later { .. }), "{way:?}: {sent:?}");
+        }
+    }
+    // Who asks for TLS does not go on without it.
+    let settings = Servers::settings(US, servers.imap_port, servers.smtp_port, "");
+    let world = World::with(&servers, &settings.replace("'none'", "'starttls'")).await;
+    assert!(world.pull_error().await.contains("STARTTLS"));
+    let sent = world.send(&servers, "anna@example.com").await;
+    assert!(
+        matches!(&sent, Sent::Later { error, .. } if error.contains("STARTTLS")),
+        "{sent:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_said_and_not_repeated() {
+    let servers = Servers::start();
+    let settings = Servers::settings(US, servers.imap_port, servers.smtp_port, "");
+    let world = World::with(&servers, &settings.replace("'secret'", "'hush'")).await;
+    let error = world.pull_error().await;
+    assert!(
+        error.contains("refuses imap.user and imap.password") && !error.contains("hush"),
+        "{error}"
+    );
+    let missing = settings.replace("password = 'secret'", "password = 'secret', mailbox = 'Nowhere'");
+    let error = World::with(&servers, &missing).await.pull_error().await;
+    assert!(error.contains("refuses EXAMINE"), "{error}");
+}
+
 fn letter(subject: &str) -> Vec<u8> {
     format!(
         "Message-ID: <{subject}@example.com>\r\nDate: Sat, 31 Jan 2026 10:00:00 +0000\r\n\
@@ -435,6 +508,99 @@ impl Drop for Servers {
     }
 }
 
+/// A certificate authority and a server's certificate for `localhost`.
+struct Authority {
+    folder: tempfile::TempDir,
+}
+
+/// How TLS begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Implicit,
+    StartTls,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Talk {
+    Imap,
+    Smtp,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "
+            key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+            openssl req -x509 $key -keyout ca.key -out ca.pem -days 2 -subj '/CN=Test CA' \
+              -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
+            openssl req $key -keyout server.key -out server.csr -subj /CN=localhost
+            printf 'subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n' >ext
+            openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.pem";
+        let output = Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self { folder }
+    }
+
+    fn certificate(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("ca.pem")).unwrap()
+    }
+
+    /// Puts TLS before a plain server; gives the port.
+    async fn front(&self, way: Way, port: u16, talk: Talk) -> u16 {
+        let certificate = CertificateDer::from_pem_file(self.folder.path().join("server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.folder.path().join("server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.unwrap().with_no_client_auth();
+        let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let acceptor = acceptor.clone();
+                // A client that turns away ends this one connection.
+                tokio::spawn(async move { relay(client, way, talk, port, acceptor).await.ok() });
+            }
+        });
+        own
+    }
+}
+
+async fn relay(mut client: TcpStream, way: Way, talk: Talk, port: u16, acceptor: TlsAcceptor) -> std::io::Result<()> {
+    let server = TcpStream::connect(("127.0.0.1", port)).await?;
+    let mut server = BufReader::new(server);
+    if way == Way::StartTls {
+        let mut greeting = String::new();
+        server.read_line(&mut greeting).await?;
+        let mut client = BufReader::new(&mut client);
+        client.write_all(greeting.as_bytes()).await?;
+        loop {
+            let mut line = String::new();
+            if client.read_line(&mut line).await? == 0 {
+                return Ok(());
+            }
+            let answer = match (talk, line.contains("STARTTLS")) {
+                (Talk::Smtp, true) => "220 go\r\n".to_owned(),
+                (Talk::Smtp, false) => "250-front\r\n250 STARTTLS\r\n".to_owned(),
+                (Talk::Imap, true) => format!("{} OK go\r\n", line.split(' ').next().unwrap()),
+                (Talk::Imap, false) => format!("{} BAD not before TLS\r\n", line.split(' ').next().unwrap()),
+            };
+            client.write_all(answer.as_bytes()).await?;
+            if line.contains("STARTTLS") {
+                break;
+            }
+        }
+    }
+    let mut client = acceptor.accept(client).await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
 /// An account with a store and a log of its own.
 struct World {
     /// Held for its files.
@@ -455,6 +621,11 @@ struct Reading {
 
 impl World {
     async fn new(servers: &Servers, more: &str) -> Self {
+        let settings = Servers::settings(US, servers.imap_port, servers.smtp_port, more);
+        Self::with(servers, &settings).await
+    }
+
+    async fn with(servers: &Servers, account: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}", data.path().join("desk.db").display()))
             .await
@@ -469,7 +640,7 @@ impl World {
         let bus = bus::Bus::open(&settings, &mut Registry::default()).await.unwrap();
         let world = Self {
             mailbox: servers.folder_of(US),
-            channel: build(&Servers::settings(US, servers.imap_port, servers.smtp_port, more)),
+            channel: build(account),
             store,
             inbox: Inbox::new(bus.clone(), &mut Registry::default()),
             reader: bus.reader(bus::EVENTS, "test").await.unwrap(),
@@ -493,18 +664,8 @@ impl World {
 
     /// Begins to read the mailbox under a lease.
     async fn read(&self) -> Reading {
-        let stop = CancellationToken::new();
-        let source = Source {
-            account: "support".to_owned(),
-            channel: "email".to_owned(),
-            inbox: self.inbox.clone(),
-            store: self.store.clone(),
-            lease: self
-                .store
-                .hold_lease("pull:support", "test", Duration::from_secs(30))
-                .await,
-            stop: stop.clone(),
-        };
+        let source = self.source().await;
+        let stop = source.stop.clone();
         let channel = Arc::clone(&self.channel);
         let task = tokio::spawn(async move {
             while !source.stop.is_cancelled() {
@@ -515,6 +676,28 @@ impl World {
             source
         });
         Reading { stop, task }
+    }
+
+    /// Why reading does not even begin.
+    async fn pull_error(&self) -> String {
+        let source = self.source().await;
+        let error = self.channel.pull(&source).await.unwrap_err().reason;
+        self.store.release_lease(&source.lease).await.unwrap();
+        error
+    }
+
+    async fn source(&self) -> Source {
+        Source {
+            account: "support".to_owned(),
+            channel: "email".to_owned(),
+            inbox: self.inbox.clone(),
+            store: self.store.clone(),
+            lease: self
+                .store
+                .hold_lease("pull:support", "test", Duration::from_secs(30))
+                .await,
+            stop: CancellationToken::new(),
+        }
     }
 
     async fn stop(&self, reading: Reading) {

@@ -166,6 +166,8 @@ impl Mailbox {
         let Some(fetched) = fetched else {
             return gone(connection, uid).await;
         };
+        // What takes long from here on is not the server's fault.
+        self.forget_attempt();
         let mark = mark(&fetched.bytes);
         let received_at = fetched.received_at.or(outline.received_at).unwrap_or_else(now);
         let input = input(&url, fetched.bytes, received_at);
@@ -176,7 +178,6 @@ impl Mailbox {
             }
             false => self.accept(source, &input).await?,
         }
-        self.end_attempt();
         Ok(Some(mark))
     }
 
@@ -253,7 +254,8 @@ impl Mailbox {
         memory.attempt.1
     }
 
-    fn end_attempt(&self) {
+    /// The mail was given, or we were told to stop.
+    pub fn forget_attempt(&self) {
         self.memory().attempt = (0, 0);
     }
 

@@ -107,7 +107,10 @@ impl Channel for Email {
     /// A stop ends it anywhere: what was not finished is repeated and changes nothing.
     async fn pull(&self, source: &Source) -> Result<(), PullError> {
         tokio::select! {
-            () = source.stop.cancelled() => Ok(()),
+            () = source.stop.cancelled() => {
+                self.mailbox.forget_attempt();
+                Ok(())
+            }
             read = self.mailbox.read(source) => read,
         }
     }
