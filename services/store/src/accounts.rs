@@ -68,7 +68,7 @@ impl Store {
         if changed > 0 {
             count_change(&mut transaction).await?;
         }
-        crate::commit(transaction, doing).await
+        transaction.commit(doing).await
     }
 
     /// All declared accounts, by name.
@@ -115,7 +115,7 @@ impl Store {
         .bind(name)
         .execute(&mut transaction)
         .await?;
-        crate::commit(transaction, doing).await
+        transaction.commit(doing).await
     }
 
     /// The account's cursor (JSON of the channel's own).
@@ -140,7 +140,7 @@ impl Store {
         .bind(cursor.to_string())
         .execute(&mut transaction)
         .await?;
-        crate::commit(transaction, doing).await?;
+        transaction.commit(doing).await?;
         Ok(true)
     }
 

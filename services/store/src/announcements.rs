@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::AnyConnection;
-
 use model::context::Announcement;
 
+use crate::connection::Connection;
 use crate::lease::{Lease, holds};
 use crate::sql::{get, json, moment, rows, sql, to_json};
 use crate::write::insert_all;
@@ -50,7 +49,7 @@ impl Store {
             statement.push(vec![announcement.version.into(), announcement.subject.as_str().into()]);
         }
         statement.execute(&mut transaction).await?;
-        crate::commit(transaction, doing).await?;
+        transaction.commit(doing).await?;
         Ok(true)
     }
 
@@ -66,7 +65,7 @@ impl Store {
 }
 
 /// `false` if one of these versions was announced by somebody else.
-pub(crate) async fn insert(connection: &mut AnyConnection, announcements: &[Announcement]) -> Result<bool, Error> {
+pub(crate) async fn insert(connection: &mut Connection, announcements: &[Announcement]) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO announcements (version, subject, kind, occurred_at, data)
          SELECT column1, column2, column3, column4, column5 FROM {rows} WHERE column1 IS NOT NULL

@@ -1,9 +1,8 @@
 //! Writes what decisions want: one transaction, all or nothing.
 
-use sqlx::AnyConnection;
-
 use model::context::Changes;
 
+use crate::connection::Connection;
 use crate::sql::{get, sql};
 use crate::write::write;
 use crate::{Error, Store};
@@ -45,12 +44,14 @@ impl Store {
     async fn try_apply(&self, advance: &Advance, changes: &Changes) -> Result<Outcome, Error> {
         let mut transaction = self.begin("applying a batch").await?;
         if !step(&mut transaction, advance).await? {
+            transaction.rollback().await;
             return Ok(Outcome::Moved);
         }
         if !write(&mut transaction, changes).await? {
+            transaction.rollback().await;
             return Ok(Outcome::Stale);
         }
-        let Err(error) = crate::commit(transaction, "applying a batch").await else {
+        let Err(error) = transaction.commit("applying a batch").await else {
             return Ok(Outcome::Applied);
         };
         if error.is_conflict() {
@@ -67,9 +68,10 @@ impl Store {
     async fn try_commit(&self, changes: &Changes) -> Result<Outcome, Error> {
         let mut transaction = self.begin("committing changes").await?;
         if !write(&mut transaction, changes).await? {
+            transaction.rollback().await;
             return Ok(Outcome::Stale);
         }
-        let Err(error) = crate::commit(transaction, "committing changes").await else {
+        let Err(error) = transaction.commit("committing changes").await else {
             return Ok(Outcome::Applied);
         };
         if !error.is_conflict() && self.is_written(changes).await? {
@@ -115,7 +117,7 @@ impl Store {
 }
 
 /// The next offset of a partition, 0 for one never seen.
-pub(crate) async fn offset(connection: &mut AnyConnection, topic: &str, partition: i32) -> Result<i64, Error> {
+pub(crate) async fn offset(connection: &mut Connection, topic: &str, partition: i32) -> Result<i64, Error> {
     let row = sql(
         "SELECT next_offset FROM partitions WHERE topic = $1 AND partition = $2",
         "reading a partition's offset",
@@ -128,7 +130,7 @@ pub(crate) async fn offset(connection: &mut AnyConnection, topic: &str, partitio
 }
 
 /// Whether the partition stood where the decisions were made from.
-async fn step(connection: &mut AnyConnection, advance: &Advance) -> Result<bool, Error> {
+async fn step(connection: &mut Connection, advance: &Advance) -> Result<bool, Error> {
     if try_step(connection, advance).await? {
         return Ok(true);
     }
@@ -146,7 +148,7 @@ async fn step(connection: &mut AnyConnection, advance: &Advance) -> Result<bool,
     try_step(connection, advance).await
 }
 
-async fn try_step(connection: &mut AnyConnection, advance: &Advance) -> Result<bool, Error> {
+async fn try_step(connection: &mut Connection, advance: &Advance) -> Result<bool, Error> {
     let advanced = sql(
         "UPDATE partitions SET next_offset = $1 WHERE topic = $2 AND partition = $3 AND next_offset = $4",
         "advancing a partition",

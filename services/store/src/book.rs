@@ -7,13 +7,13 @@ use std::sync::{Arc, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sqlx::AnyConnection;
 
 use model::calendar::Calendar;
 use model::context::{AccountPlan, Book, Queue};
 use model::rule::{Rule, RuleSet};
 use model::sla::Policy;
 
+use crate::connection::Connection;
 use crate::sql::{get, json, sql};
 use crate::{Error, Store};
 
@@ -89,7 +89,7 @@ impl Store {
         if is_changed {
             count_change(&mut transaction).await?;
         }
-        crate::commit(transaction, doing).await
+        transaction.commit(doing).await
     }
 
     /// The book as it stands; from memory, if nothing has changed (one cheap query).
@@ -116,7 +116,7 @@ impl Store {
 }
 
 /// Makes others who change the book wait until this transaction ends.
-pub(crate) async fn lock_book(connection: &mut AnyConnection) -> Result<(), Error> {
+pub(crate) async fn lock_book(connection: &mut Connection) -> Result<(), Error> {
     sql(
         "UPDATE counters SET value = value WHERE name = 'book'",
         "locking the book",
@@ -127,7 +127,7 @@ pub(crate) async fn lock_book(connection: &mut AnyConnection) -> Result<(), Erro
 }
 
 /// Makes every process read the book anew.
-pub(crate) async fn count_change(connection: &mut AnyConnection) -> Result<(), Error> {
+pub(crate) async fn count_change(connection: &mut Connection) -> Result<(), Error> {
     sql(
         "UPDATE counters SET value = value + 1 WHERE name = 'book'",
         "counting a change of the book",
@@ -137,14 +137,14 @@ pub(crate) async fn count_change(connection: &mut AnyConnection) -> Result<(), E
     Ok(())
 }
 
-async fn changes(connection: &mut AnyConnection) -> Result<i64, Error> {
+async fn changes(connection: &mut Connection) -> Result<i64, Error> {
     let row = sql("SELECT value FROM counters WHERE name = 'book'", "reading the book")
         .first(connection)
         .await?;
     row.as_ref().map_or(Ok(0), |row| get(row, "value"))
 }
 
-async fn definitions(connection: &mut AnyConnection) -> Result<Vec<Definition>, Error> {
+async fn definitions(connection: &mut Connection) -> Result<Vec<Definition>, Error> {
     let found = sql(
         "SELECT kind, name, version, is_current, content FROM definitions ORDER BY kind, name, version",
         "reading the book",
@@ -165,7 +165,7 @@ async fn definitions(connection: &mut AnyConnection) -> Result<Vec<Definition>, 
         .collect()
 }
 
-async fn plans(connection: &mut AnyConnection) -> Result<BTreeMap<String, AccountPlan>, Error> {
+async fn plans(connection: &mut Connection) -> Result<BTreeMap<String, AccountPlan>, Error> {
     let found = sql(
         "SELECT plan FROM accounts WHERE gone_at IS NULL",
         "reading the accounts' plans",
@@ -181,7 +181,7 @@ async fn plans(connection: &mut AnyConnection) -> Result<BTreeMap<String, Accoun
         .collect()
 }
 
-async fn retire(connection: &mut AnyConnection, definition: &Definition) -> Result<(), Error> {
+async fn retire(connection: &mut Connection, definition: &Definition) -> Result<(), Error> {
     sql(
         "UPDATE definitions SET is_current = 0 WHERE kind = $1 AND name = $2 AND version = $3",
         "retiring a definition",

@@ -5,8 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sqlx::AnyConnection;
-
 use model::contact::Identity;
 use model::context::{Book, Context, KnownMessage, MessageReference};
 use model::event::{Body, DeliveryState, Event, Message};
@@ -15,6 +13,7 @@ use model::ticket::Ticket;
 use model::time::Moment;
 
 use crate::apply::offset;
+use crate::connection::Connection;
 use crate::conversations::{conversation_columns, conversation_of};
 use crate::sql::{get, json, parsed, parsed_if_any, rows, sql};
 use crate::write::MAX_EXTERNAL_ID_BYTES;
@@ -118,7 +117,7 @@ impl Asked {
     }
 }
 
-async fn read(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     read_messages(connection, asked, context).await?;
     read_external_ids(connection, asked, context).await?;
     read_threads(connection, asked, context).await?;
@@ -137,7 +136,7 @@ async fn read(connection: &mut AnyConnection, asked: &Asked, context: &mut Conte
 }
 
 /// Those of the batch, and those of ours that it quotes.
-async fn read_messages(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+async fn read_messages(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     let ids: BTreeSet<&MessageId> = asked.message_ids.union(&asked.signed_messages).collect();
     let found = rows(
         "SELECT m.id, m.account, m.conversation_id, m.erased_at FROM {rows} JOIN messages AS m ON m.id = v.column1",
@@ -180,7 +179,7 @@ async fn read_messages(connection: &mut AnyConnection, asked: &Asked, context: &
     Ok(())
 }
 
-async fn read_external_ids(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+async fn read_external_ids(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     let found = rows(
         "SELECT e.external_id, m.id, m.conversation_id, m.account, m.delivery
          FROM {rows} JOIN external_ids AS e ON e.external_id = v.column1 JOIN messages AS m ON m.id = e.message_id
@@ -204,7 +203,7 @@ async fn read_external_ids(connection: &mut AnyConnection, asked: &Asked, contex
     Ok(())
 }
 
-async fn read_threads(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+async fn read_threads(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     let mut statement = rows(
         "SELECT c.id, c.account, c.thread_name FROM {rows}
          JOIN conversations AS c ON c.account = v.column1 AND c.thread_name = v.column2
@@ -223,7 +222,7 @@ async fn read_threads(connection: &mut AnyConnection, asked: &Asked, context: &m
     Ok(())
 }
 
-async fn read_contacts(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+async fn read_contacts(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     let mut statement = rows(
         "SELECT i.scheme, i.address, i.verified, i.contact_id FROM {rows} JOIN identities AS i
          ON i.scheme = v.column1 AND i.address = v.column2 AND i.verified = v.column3",
@@ -249,7 +248,7 @@ async fn read_contacts(connection: &mut AnyConnection, asked: &Asked, context: &
 }
 
 async fn read_conversations(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     ids: &BTreeSet<ConversationId>,
     context: &mut Context,
 ) -> Result<(), Error> {
@@ -271,7 +270,7 @@ async fn read_conversations(
     Ok(())
 }
 
-async fn read_tickets(connection: &mut AnyConnection, context: &mut Context) -> Result<(), Error> {
+async fn read_tickets(connection: &mut Connection, context: &mut Context) -> Result<(), Error> {
     let ids: BTreeSet<&TicketId> = context
         .conversations
         .values()
@@ -293,7 +292,7 @@ async fn read_tickets(connection: &mut AnyConnection, context: &mut Context) -> 
 
 /// The latest open ones of the senders. A monitoring system may have thousands
 /// open, so the index is read from its end and only as far as needed.
-async fn read_open_tickets(connection: &mut AnyConnection, context: &mut Context) -> Result<(), Error> {
+async fn read_open_tickets(connection: &mut Connection, context: &mut Context) -> Result<(), Error> {
     let contacts: BTreeSet<&ContactId> = context.contacts.values().collect();
     let found = rows(
         "SELECT t.contact_id, t.snapshot FROM {rows} JOIN tickets AS t ON t.contact_id = v.column1 AND t.is_open = 1
@@ -319,7 +318,7 @@ async fn read_open_tickets(connection: &mut AnyConnection, context: &mut Context
 
 /// Automatic replies: of each conversation, and to each address today. Whether
 /// the address was verified makes no difference to a budget.
-async fn read_budgets(connection: &mut AnyConnection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+async fn read_budgets(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     let found = rows(
         "SELECT r.conversation_id, COUNT(*) AS replies FROM {rows}
          JOIN automatic_replies AS r ON r.conversation_id = v.column1 GROUP BY r.conversation_id",

@@ -1,12 +1,12 @@
 //! Reads of conversations and their messages, for the API and the channels.
 
-use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use model::conversation::{Conversation, Direction, StoredMessage};
 use model::event::{DeliveryState, Message, Raw};
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
 
+use crate::connection::Connection;
 use crate::sql::{get, json, moment, parsed, parsed_if_any, sql};
 use crate::write::raw_of;
 use crate::{Error, Store};
@@ -155,7 +155,7 @@ impl Store {
 /// External ids of the latest messages of a conversation, those before `before`
 /// if it is given, oldest first. Our own name of a message means nothing outside.
 pub(crate) async fn references(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &ConversationId,
     before: Option<&MessageId>,
 ) -> Result<Vec<String>, Error> {

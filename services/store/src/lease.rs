@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use sqlx::AnyConnection;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::connection::Connection;
 use crate::sql::{get, sql};
 use crate::{Error, Store};
 
@@ -83,7 +83,7 @@ impl Store {
         .bind(lease.fence)
         .execute(&mut transaction)
         .await?;
-        crate::commit(transaction, doing).await
+        transaction.commit(doing).await
     }
 
     /// All leases that somebody holds.
@@ -152,7 +152,7 @@ impl Store {
         .bind(owner)
         .execute(&mut transaction)
         .await?;
-        crate::commit(transaction, doing).await?;
+        transaction.commit(doing).await?;
         Ok((created == 1).then_some(1))
     }
 
@@ -171,7 +171,7 @@ impl Store {
         .bind(seen.beat)
         .execute(&mut transaction)
         .await?;
-        crate::commit(transaction, doing).await?;
+        transaction.commit(doing).await?;
         Ok((taken == 1).then_some(seen.fence + 1))
     }
 
@@ -245,14 +245,14 @@ impl Beat {
         .bind(self.fence)
         .execute(&mut transaction)
         .await?;
-        crate::commit(transaction, doing).await?;
+        transaction.commit(doing).await?;
         Ok(beaten == 1)
     }
 }
 
 /// Whether the fence of a lease still holds. Locks the lease's row, so that
 /// nobody takes it before the transaction ends.
-pub(crate) async fn holds(connection: &mut AnyConnection, name: &str, fence: i64) -> Result<bool, Error> {
+pub(crate) async fn holds(connection: &mut Connection, name: &str, fence: i64) -> Result<bool, Error> {
     let held = sql(
         "UPDATE leases SET fence = fence WHERE name = $1 AND fence = $2 AND owner <> ''",
         "checking a lease",

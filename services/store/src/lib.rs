@@ -3,6 +3,7 @@
 
 pub mod error;
 
+mod connection;
 mod schema;
 mod sql;
 
@@ -34,8 +35,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
-use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyPool, AssertSqlSafe, ConnectOptions, Executor, Transaction};
+use sqlx::{AnyPool, AssertSqlSafe, ConnectOptions, Executor};
+
+use connection::{Connection, Transaction};
 
 /// Connections to PostgreSQL, a process.
 const CONNECTIONS: u32 = 10;
@@ -53,8 +55,12 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 /// places, and fewer, larger checkpoints.
 const SQLITE_WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000";
 
+/// For how long a statement may take before its connection counts as dead: more
+/// than the server gives it.
+const PATIENCE: Duration = Duration::from_secs(35);
+
 /// A server must not keep the locks of a client that is gone or cut off.
-const POSTGRES_SESSION: &str = "SET statement_timeout = '60s'; SET idle_in_transaction_session_timeout = '30s'; \
+const POSTGRES_SESSION: &str = "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'; \
     SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
 
 /// The pools of one database.
@@ -63,6 +69,8 @@ pub struct Store {
     /// On SQLite a single connection: it has one writer at a time.
     writer: AnyPool,
     reader: AnyPool,
+    /// For how long a statement may take.
+    patience: Duration,
     shared: Arc<Shared>,
 }
 
@@ -90,6 +98,7 @@ impl Store {
         Ok(Self {
             writer,
             reader,
+            patience: PATIENCE,
             shared: Arc::default(),
         })
     }
@@ -101,11 +110,8 @@ impl Store {
     }
 
     /// A connection to read from.
-    async fn read(&self, doing: &'static str) -> Result<PoolConnection<Any>, Error> {
-        self.reader
-            .acquire()
-            .await
-            .map_err(|source| Error::from_sqlx(doing, source))
+    async fn read(&self, doing: &'static str) -> Result<Connection, Error> {
+        connect(&self.reader, self.patience, doing).await
     }
 
     /// The rows that a query finds, each converted.
@@ -123,26 +129,15 @@ impl Store {
     }
 
     /// A transaction that writes.
-    async fn begin(&self, doing: &'static str) -> Result<Transaction<'static, Any>, Error> {
-        let begun = if self.is_sqlite() {
-            // So that waiting for another process's lock comes first, where it can be waited for.
-            self.writer.begin_with("BEGIN IMMEDIATE").await
-        } else {
-            self.writer.begin().await
-        };
-        begun.map_err(|source| Error::from_sqlx(doing, source))
-    }
-
-    fn is_sqlite(&self) -> bool {
-        self.writer.connect_options().database_url.scheme() == "sqlite"
+    async fn begin(&self, doing: &'static str) -> Result<Transaction, Error> {
+        let connection = connect(&self.writer, self.patience, doing).await?;
+        Transaction::begin(connection, doing).await
     }
 }
 
-async fn commit(transaction: Transaction<'static, Any>, doing: &'static str) -> Result<(), Error> {
-    transaction
-        .commit()
-        .await
-        .map_err(|source| Error::from_sqlx(doing, source))
+async fn connect(pool: &AnyPool, patience: Duration, doing: &'static str) -> Result<Connection, Error> {
+    let inner = pool.acquire().await.map_err(|source| Error::from_sqlx(doing, source))?;
+    Ok(Connection::new(inner, patience))
 }
 
 async fn open_sqlite(path: &str) -> Result<(AnyPool, AnyPool), Error> {

@@ -90,7 +90,7 @@ impl Store {
         .bind(count)
         .first(&mut transaction)
         .await?;
-        crate::commit(transaction, doing).await?;
+        transaction.commit(doing).await?;
         let next: i64 = match &row {
             Some(row) => get(row, "next")?,
             None => return Err(Error::corrupt(doing, "no number came back")),

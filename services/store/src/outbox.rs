@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
-use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use model::context::Announcement;
@@ -17,6 +16,7 @@ use model::id::{ConversationId, MessageId};
 use model::outbound::Outbound;
 use model::time::Moment;
 
+use crate::connection::{Connection, Transaction};
 use crate::conversations::{message_columns, message_of, references};
 use crate::lease::holds;
 use crate::sql::{get, json, moment_if_any, parsed, parsed_if_any, rows, sql, to_json};
@@ -113,7 +113,7 @@ impl Store {
             );
         }
         let outbounds = outbounds(&mut transaction, attempts.keys()).await?;
-        if let Err(error) = crate::commit(transaction, doing).await
+        if let Err(error) = transaction.commit(doing).await
             && !self.was_claimed(attempts.keys().next(), fence).await
         {
             return Err(error);
@@ -187,7 +187,7 @@ impl Store {
         .bind(message_id.as_str())
         .execute(&mut transaction)
         .await?;
-        crate::commit(transaction, doing).await?;
+        transaction.commit(doing).await?;
         Ok(Some(true))
     }
 
@@ -206,7 +206,7 @@ impl Store {
         let Some(transaction) = self.reset(message_id, &from, state, now, doing).await? else {
             return self.is_ours(message_id).await;
         };
-        crate::commit(transaction, doing).await?;
+        transaction.commit(doing).await?;
         Ok(Some(true))
     }
 
@@ -302,7 +302,7 @@ impl Store {
             }
         };
         if is_ours {
-            crate::commit(transaction, doing).await?;
+            transaction.commit(doing).await?;
         }
         Ok(is_ours)
     }
@@ -316,7 +316,7 @@ impl Store {
         to: DeliveryState,
         now: Moment,
         doing: &'static str,
-    ) -> Result<Option<sqlx::Transaction<'static, sqlx::Any>>, Error> {
+    ) -> Result<Option<Transaction>, Error> {
         let mut transaction = self.begin(doing).await?;
         let Some(conversation) = lock_conversation(&mut transaction, message_id).await? else {
             return Ok(None);
@@ -353,7 +353,7 @@ impl Store {
 
 /// What the channel is given, in the order of writing.
 async fn outbounds(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     message_ids: impl Iterator<Item = &MessageId>,
 ) -> Result<Vec<Outbound>, Error> {
     let found = rows(
@@ -396,7 +396,7 @@ fn outbound_of(row: &AnyRow, stored: StoredMessage, references: Vec<String>) -> 
     })
 }
 
-async fn account_of(connection: &mut AnyConnection, message_id: &MessageId) -> Result<String, Error> {
+async fn account_of(connection: &mut Connection, message_id: &MessageId) -> Result<String, Error> {
     let row = sql("SELECT account FROM outbox WHERE message_id = $1", "reading the outbox")
         .bind(message_id.as_str())
         .first(connection)
@@ -406,7 +406,7 @@ async fn account_of(connection: &mut AnyConnection, message_id: &MessageId) -> R
 
 /// The row waits again.
 async fn put_back(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     message_id: &MessageId,
     guard: Guard,
     at: Moment,
@@ -427,7 +427,7 @@ async fn put_back(
 }
 
 /// The row is done with.
-async fn take_out(connection: &mut AnyConnection, message_id: &MessageId, guard: Guard) -> Result<bool, Error> {
+async fn take_out(connection: &mut Connection, message_id: &MessageId, guard: Guard) -> Result<bool, Error> {
     let (fence, before) = guard.fences();
     let removed = sql(
         "DELETE FROM outbox WHERE message_id = $1 AND state = 'sending' AND (fence = $2 OR fence < $3)",
@@ -441,7 +441,7 @@ async fn take_out(connection: &mut AnyConnection, message_id: &MessageId, guard:
     Ok(removed == 1)
 }
 
-async fn note_error(connection: &mut AnyConnection, message_id: &MessageId, error: &str) -> Result<bool, Error> {
+async fn note_error(connection: &mut Connection, message_id: &MessageId, error: &str) -> Result<bool, Error> {
     sql(
         "UPDATE messages SET delivery_error = $1 WHERE id = $2",
         "noting why a message was not sent",
@@ -456,7 +456,7 @@ async fn note_error(connection: &mut AnyConnection, message_id: &MessageId, erro
 /// Moves the message's state forward and announces it. A report that overtook us
 /// has moved it further already: then nothing changes.
 async fn advance(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     message_id: &MessageId,
     state: DeliveryState,
     error: Option<&String>,
@@ -493,7 +493,7 @@ async fn advance(
 
 /// Whoever changes a delivery's state locks the conversation first, a batch too.
 async fn lock_conversation(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     message_id: &MessageId,
 ) -> Result<Option<ConversationId>, Error> {
     let row = sql(
@@ -512,7 +512,7 @@ async fn lock_conversation(
 
 /// One more change of the conversation, which is locked by now.
 async fn announce(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     message_id: &MessageId,
     conversation: &ConversationId,
     state: DeliveryState,
@@ -539,7 +539,7 @@ async fn announce(
 
 /// What the provider calls the message joins what we called it.
 async fn add_external_ids(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     message_id: &MessageId,
     external_ids: &[String],
 ) -> Result<bool, Error> {

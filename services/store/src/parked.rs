@@ -89,7 +89,7 @@ impl Store {
             .bind(id)
             .execute(&mut transaction)
             .await?;
-        crate::commit(transaction, doing).await?;
+        transaction.commit(doing).await?;
         Ok(marked == 1)
     }
 

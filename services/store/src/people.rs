@@ -2,10 +2,9 @@
 
 use std::time::SystemTime;
 
-use sqlx::AnyConnection;
-
 use model::time::Moment;
 
+use crate::connection::Connection;
 use crate::sql::{get, sql};
 use crate::{Error, Store};
 
@@ -25,7 +24,7 @@ impl Store {
         .bind(at)
         .execute(&mut transaction)
         .await?;
-        crate::commit(transaction, doing).await
+        transaction.commit(doing).await
     }
 
     /// Whose token this is.
@@ -49,7 +48,7 @@ impl Store {
         for name in names {
             create_person(&mut transaction, name, at).await?;
         }
-        crate::commit(transaction, doing).await
+        transaction.commit(doing).await
     }
 
     /// Whether there is such a person: who a ticket may be assigned to.
@@ -60,7 +59,7 @@ impl Store {
     }
 }
 
-async fn create_person(connection: &mut AnyConnection, name: &str, at: Moment) -> Result<(), Error> {
+async fn create_person(connection: &mut Connection, name: &str, at: Moment) -> Result<(), Error> {
     sql(
         "INSERT INTO people (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         "creating a person",

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use model::time::Moment;
-use sqlx::AssertSqlSafe;
-
-use crate::sql::{get, is_postgres, sql};
+use crate::sql::{get, sql};
 use crate::{Error, Store};
+use model::time::Moment;
 
 /// In order; the number is the file's. Migrations only add, so that a program of
 /// the version before goes on working.
@@ -19,7 +17,8 @@ impl Store {
     /// Brings the schema to this version. Safe to call from several processes at once.
     pub async fn migrate(&self) -> Result<(), Error> {
         let mut transaction = self.begin("migrating").await?;
-        if is_postgres(&transaction) {
+        transaction.be_patient();
+        if transaction.is_postgres() {
             sql("SET LOCAL statement_timeout = 0", "migrating")
                 .execute(&mut transaction)
                 .await?;
@@ -44,10 +43,7 @@ impl Store {
         .await?;
         let present: i64 = row.as_ref().map_or(Ok(0), |row| get(row, "version"))?;
         for (version, script) in MIGRATIONS.into_iter().filter(|(version, _)| *version > present) {
-            sqlx::raw_sql(AssertSqlSafe(script))
-                .execute(&mut *transaction)
-                .await
-                .map_err(|source| Error::from_sqlx("migrating", source))?;
+            transaction.run_script(script, "migrating").await?;
             sql(
                 "INSERT INTO schema_versions (version, migrated_at) VALUES ($1, $2)",
                 "migrating",
@@ -58,7 +54,7 @@ impl Store {
             .await?;
             tracing::info!(schema.version = version, "schema migrated");
         }
-        crate::commit(transaction, "migrating").await
+        transaction.commit("migrating").await
     }
 
     /// Waits until the schema is the one this program needs, or says that it is not.

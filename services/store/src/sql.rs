@@ -10,11 +10,12 @@
 use std::fmt::Write as _;
 
 use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{Any, AnyConnection, Arguments, AssertSqlSafe, Decode, Row, Type};
+use sqlx::{Any, Arguments, AssertSqlSafe, Decode, Row, Type};
 
 use model::time::Moment;
 
 use crate::Error;
+use crate::connection::Connection;
 
 /// Row counts that statements are built for.
 const SIZES: [usize; 6] = [1, 4, 16, 64, 256, 1024];
@@ -74,16 +75,16 @@ impl Statement {
     }
 
     /// The number of rows that it changed.
-    pub(crate) async fn execute(self, connection: &mut AnyConnection) -> Result<u64, Error> {
+    pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64, Error> {
         execute(self.text.to_owned(), self.doing, self.arguments, connection).await
     }
 
-    pub(crate) async fn all(self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, Error> {
+    pub(crate) async fn all(self, connection: &mut Connection) -> Result<Vec<AnyRow>, Error> {
         all(self.text.to_owned(), self.doing, self.arguments, connection).await
     }
 
     /// The first row, if there is one.
-    pub(crate) async fn first(self, connection: &mut AnyConnection) -> Result<Option<AnyRow>, Error> {
+    pub(crate) async fn first(self, connection: &mut Connection) -> Result<Option<AnyRow>, Error> {
         Ok(self.all(connection).await?.into_iter().next())
     }
 }
@@ -105,9 +106,9 @@ impl Rows {
     }
 
     /// The number of rows that it changed. Without rows: no statement.
-    pub(crate) async fn execute(self, connection: &mut AnyConnection) -> Result<u64, Error> {
+    pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64, Error> {
         let mut changed = 0;
-        for (text, arguments) in parts(self.text, self.rows, is_postgres(connection)) {
+        for (text, arguments) in parts(self.text, self.rows, connection.is_postgres()) {
             changed += execute(text, self.doing, arguments, connection).await?;
         }
         Ok(changed)
@@ -115,10 +116,10 @@ impl Rows {
 
     /// The rows that it finds. Without rows: no statement. A row with U+0000 in
     /// it finds nothing, for no stored text holds that.
-    pub(crate) async fn all(mut self, connection: &mut AnyConnection) -> Result<Vec<AnyRow>, Error> {
+    pub(crate) async fn all(mut self, connection: &mut Connection) -> Result<Vec<AnyRow>, Error> {
         self.rows.retain(|row| !row.iter().any(Value::holds_nul));
         let mut found = Vec::new();
-        for (text, arguments) in parts(self.text, self.rows, is_postgres(connection)) {
+        for (text, arguments) in parts(self.text, self.rows, connection.is_postgres()) {
             found.extend(all(text, self.doing, arguments, connection).await?);
         }
         Ok(found)
@@ -180,28 +181,25 @@ async fn execute(
     text: String,
     doing: &'static str,
     arguments: Vec<Value>,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
 ) -> Result<u64, Error> {
     count_statement();
     let arguments = encode(doing, arguments)?;
-    let done = sqlx::query_with::<Any, _>(AssertSqlSafe(text), arguments)
-        .execute(connection)
-        .await;
-    Ok(done.map_err(|source| Error::from_sqlx(doing, source))?.rows_affected())
+    let query = sqlx::query_with::<Any, _>(AssertSqlSafe(text), arguments);
+    let done = connection.run(doing, |connection| query.execute(connection)).await?;
+    Ok(done.rows_affected())
 }
 
 async fn all(
     text: String,
     doing: &'static str,
     arguments: Vec<Value>,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
 ) -> Result<Vec<AnyRow>, Error> {
     count_statement();
     let arguments = encode(doing, arguments)?;
-    sqlx::query_with::<Any, _>(AssertSqlSafe(text), arguments)
-        .fetch_all(connection)
-        .await
-        .map_err(|source| Error::from_sqlx(doing, source))
+    let query = sqlx::query_with::<Any, _>(AssertSqlSafe(text), arguments);
+    connection.run(doing, |connection| query.fetch_all(connection)).await
 }
 
 /// PostgreSQL refuses U+0000 in text and SQLite would keep it: refused for both.
@@ -270,10 +268,6 @@ fn values_table(size: usize, width: usize, is_postgres: bool) -> String {
     }
     table.push_str(") AS v");
     table
-}
-
-pub(crate) fn is_postgres(connection: &AnyConnection) -> bool {
-    connection.backend_name() == "PostgreSQL"
 }
 
 impl Value {
@@ -369,4 +363,46 @@ fn count_statement() {
 tokio::task_local! {
     /// How many statements the present task has run.
     pub(crate) static STATEMENTS: std::cell::Cell<u64>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_padded_to_a_few_sizes() {
+        // Rows and their width; the sizes of the statements that carry them.
+        let cases: [(usize, usize, &[usize]); 8] = [
+            (0, 2, &[]),
+            (1, 2, &[1]),
+            (2, 2, &[4]),
+            (16, 2, &[16]),
+            (17, 2, &[64]),
+            (1_024, 16, &[1_024]),
+            (1_030, 31, &[1_024, 16]),
+            (300, 125, &[256, 64]),
+        ];
+        for (count, width, sizes) in cases {
+            let given = vec![vec![Value::from("x"); width]; count];
+            let parts = parts("SELECT 1 FROM {rows}", given, true);
+            let made: Vec<usize> = parts.iter().map(|(_, arguments)| arguments.len() / width).collect();
+            assert_eq!(made, sizes, "{count} rows of {width}");
+            for (text, arguments) in &parts {
+                assert!(
+                    text.contains(&format!("${},", arguments.len()))
+                        || text.contains(&format!("${})", arguments.len()))
+                );
+            }
+        }
+        let (text, arguments) = parts(
+            "SELECT 1 FROM {rows}",
+            vec![vec![Value::from(7), Value::from("x")]; 2],
+            false,
+        )
+        .pop()
+        .unwrap();
+        assert_eq!(text, "SELECT 1 FROM (VALUES (?,?),(?,?),(?,?),(?,?)) AS v");
+        assert!(matches!(arguments[7], Value::Text(None)));
+        assert!(matches!(arguments[6], Value::Int(None)));
+    }
 }

@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use sqlx::AnyConnection;
-
 use model::context::{Changes, ParkedInput, Replacing};
 use model::conversation::{Conversation, StoredMessage};
 use model::event::{DeliveryReport, DeliveryState, Raw, RawContent};
 use model::id::{ConversationId, MessageId, TicketId};
 use model::ticket::{Category, Change, Ticket, TicketEvent};
 
+use crate::connection::Connection;
 use crate::sql::{Rows, Value, get, rows, sql, to_json};
 use crate::{Error, announcements};
 
@@ -23,7 +22,7 @@ const QUARANTINE_INPUTS: i64 = 1_000;
 const QUARANTINE_BYTES: i64 = 16 * 1024 * 1024;
 
 /// Writes all of it. `false`: somebody else wrote first, and all is to be rolled back.
-pub(crate) async fn write(connection: &mut AnyConnection, changes: &Changes) -> Result<bool, Error> {
+pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let is_current = insert_contacts(connection, changes).await?
         && insert_identities(connection, changes).await?
         && insert_conversations(connection, changes).await?
@@ -44,7 +43,7 @@ pub(crate) async fn write(connection: &mut AnyConnection, changes: &Changes) -> 
     announcements::insert(connection, &changes.announcements).await
 }
 
-async fn insert_contacts(connection: &mut AnyConnection, changes: &Changes) -> Result<bool, Error> {
+async fn insert_contacts(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO contacts (id, name, scheme, address, verified, created_at)
          SELECT column1, column2, column3, column4, column5, column6 FROM {rows} WHERE column1 IS NOT NULL
@@ -65,7 +64,7 @@ async fn insert_contacts(connection: &mut AnyConnection, changes: &Changes) -> R
     insert_all(statement, connection).await
 }
 
-async fn insert_identities(connection: &mut AnyConnection, changes: &Changes) -> Result<bool, Error> {
+async fn insert_identities(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO identities (scheme, address, verified, contact_id)
          SELECT column1, column2, column3, column4 FROM {rows} WHERE column1 IS NOT NULL
@@ -84,7 +83,7 @@ async fn insert_identities(connection: &mut AnyConnection, changes: &Changes) ->
     insert_all(statement, connection).await
 }
 
-async fn insert_conversations(connection: &mut AnyConnection, changes: &Changes) -> Result<bool, Error> {
+async fn insert_conversations(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO conversations (id, version, contact_id, subject, thread_name, ticket_id, participants, suggested,
              epoch, last_sequence, last_message_at, account, channel, thread, created_at)
@@ -108,7 +107,7 @@ async fn insert_conversations(connection: &mut AnyConnection, changes: &Changes)
     insert_all(statement, connection).await
 }
 
-async fn update_conversations(connection: &mut AnyConnection, changes: &Changes) -> Result<bool, Error> {
+async fn update_conversations(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
         "UPDATE conversations AS t SET version = v.column3, contact_id = v.column4, subject = v.column5,
              thread_name = v.column6, ticket_id = v.column7, participants = v.column8, suggested = v.column9,
@@ -141,7 +140,7 @@ fn conversation_row(replacing: &Replacing<Conversation>) -> Result<Vec<Value>, E
     ])
 }
 
-async fn insert_messages(connection: &mut AnyConnection, messages: &[StoredMessage]) -> Result<bool, Error> {
+async fn insert_messages(connection: &mut Connection, messages: &[StoredMessage]) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO messages (id, conversation_id, account, direction, author, occurred_at, received_at,
              provider_sequence, sequence, delivery, delivery_error, request_sha256, external_ids, content,
@@ -212,7 +211,7 @@ pub(crate) fn raw_of(mut request: Raw, bytes: Option<Vec<u8>>) -> Raw {
 }
 
 pub(crate) async fn insert_external_ids(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     external_ids: HashSet<(&str, &MessageId)>,
 ) -> Result<bool, Error> {
     let mut statement = rows(
@@ -233,7 +232,7 @@ pub(crate) async fn insert_external_ids(
     Ok(true)
 }
 
-async fn insert_tickets(connection: &mut AnyConnection, changes: &Changes) -> Result<bool, Error> {
+async fn insert_tickets(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO tickets (id, version, contact_id, state, category, is_open, queue, priority, assignee,
              needs_attention, next_clock_at, snapshot, number, kind, opened_at)
@@ -256,7 +255,7 @@ async fn insert_tickets(connection: &mut AnyConnection, changes: &Changes) -> Re
     insert_all(statement, connection).await
 }
 
-async fn update_tickets(connection: &mut AnyConnection, changes: &Changes) -> Result<bool, Error> {
+async fn update_tickets(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
         "UPDATE tickets AS t SET version = v.column3, contact_id = v.column4, state = v.column5,
              category = v.column6, is_open = v.column7, queue = v.column8, priority = v.column9,
@@ -309,10 +308,7 @@ fn is_open(category: Category) -> bool {
     }
 }
 
-async fn insert_ticket_events(
-    connection: &mut AnyConnection,
-    events: &[(TicketId, TicketEvent)],
-) -> Result<bool, Error> {
+async fn insert_ticket_events(connection: &mut Connection, events: &[(TicketId, TicketEvent)]) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO ticket_events (ticket_id, version, message_id, conversation_id, content)
          SELECT column1, column2, column3, column4, column5 FROM {rows} WHERE column1 IS NOT NULL
@@ -345,7 +341,7 @@ async fn insert_ticket_events(
 }
 
 async fn insert_message_accounts(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     also_arrived_at: &[(MessageId, String)],
 ) -> Result<(), Error> {
     let mut statement = rows(
@@ -364,10 +360,7 @@ async fn insert_message_accounts(
 }
 
 /// Only forward (C5): of several reports about one message the furthest counts.
-async fn move_deliveries(
-    connection: &mut AnyConnection,
-    deliveries: &[(MessageId, DeliveryReport)],
-) -> Result<(), Error> {
+async fn move_deliveries(connection: &mut Connection, deliveries: &[(MessageId, DeliveryReport)]) -> Result<(), Error> {
     let mut statement = rows(
         "UPDATE messages AS t SET delivery = v.column2, delivery_error = v.column4
          FROM {rows} WHERE t.id = v.column1 AND v.column3 > CASE t.delivery
@@ -395,7 +388,7 @@ async fn move_deliveries(
 }
 
 /// Takes the place in the conversation from the message, which is written by now.
-async fn insert_outbox(connection: &mut AnyConnection, changes: &Changes) -> Result<(), Error> {
+async fn insert_outbox(connection: &mut Connection, changes: &Changes) -> Result<(), Error> {
     let mut statement = rows(
         "INSERT INTO outbox (message_id, conversation_id, account, state, due_at, attempts, fence,
              occurred_at, received_at)
@@ -417,7 +410,7 @@ async fn insert_outbox(connection: &mut AnyConnection, changes: &Changes) -> Res
 }
 
 /// An id that is there already (a replay that failed again) opens again.
-async fn insert_parked(connection: &mut AnyConnection, parked: &[ParkedInput]) -> Result<(), Error> {
+async fn insert_parked(connection: &mut Connection, parked: &[ParkedInput]) -> Result<(), Error> {
     let mut inputs: BTreeMap<&str, &ParkedInput> = parked.iter().map(|input| (input.id.as_str(), input)).collect();
     drop_over_quota(connection, &mut inputs).await?;
     let mut statement = rows(
@@ -448,10 +441,7 @@ async fn insert_parked(connection: &mut AnyConnection, parked: &[ParkedInput]) -
 }
 
 /// Takes new quarantined inputs out for which their account has no room.
-async fn drop_over_quota(
-    connection: &mut AnyConnection,
-    inputs: &mut BTreeMap<&str, &ParkedInput>,
-) -> Result<(), Error> {
+async fn drop_over_quota(connection: &mut Connection, inputs: &mut BTreeMap<&str, &ParkedInput>) -> Result<(), Error> {
     let quarantined: Vec<&ParkedInput> = inputs.values().copied().filter(|input| input.quarantined).collect();
     if quarantined.is_empty() {
         return Ok(());
@@ -486,7 +476,7 @@ async fn drop_over_quota(
 }
 
 /// Inputs and bytes that wait in an account's quarantine.
-async fn quarantine_of(connection: &mut AnyConnection, account: &str) -> Result<(i64, i64), Error> {
+async fn quarantine_of(connection: &mut Connection, account: &str) -> Result<(i64, i64), Error> {
     let row = sql(
         "SELECT COUNT(*) AS inputs, CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) AS bytes FROM parked
          WHERE quarantined = 1 AND account = $1 AND replayed_at IS NULL",
@@ -507,7 +497,7 @@ fn size_bytes(raw: &Raw) -> i64 {
     i64::try_from(content).unwrap_or(i64::MAX)
 }
 
-async fn insert_traces(connection: &mut AnyConnection, changes: &Changes) -> Result<(), Error> {
+async fn insert_traces(connection: &mut Connection, changes: &Changes) -> Result<(), Error> {
     let mut statement = rows(
         "INSERT INTO traces (message_id, content)
          SELECT column1, column2 FROM {rows} WHERE column1 IS NOT NULL
@@ -525,7 +515,7 @@ async fn insert_traces(connection: &mut AnyConnection, changes: &Changes) -> Res
     Ok(())
 }
 
-async fn insert_automatic_replies(connection: &mut AnyConnection, changes: &Changes) -> Result<(), Error> {
+async fn insert_automatic_replies(connection: &mut Connection, changes: &Changes) -> Result<(), Error> {
     let mut statement = rows(
         "INSERT INTO automatic_replies (conversation_id, message_id, scheme, address, sent_at)
          SELECT column1, column2, column3, column4, column5 FROM {rows} WHERE column1 IS NOT NULL
@@ -548,7 +538,7 @@ async fn insert_automatic_replies(connection: &mut AnyConnection, changes: &Chan
 }
 
 /// Whether every row was written; `false` if one was lost to somebody else.
-pub(crate) async fn insert_all(statement: Rows, connection: &mut AnyConnection) -> Result<bool, Error> {
+pub(crate) async fn insert_all(statement: Rows, connection: &mut Connection) -> Result<bool, Error> {
     let expected = statement.len();
     Ok(statement.execute(connection).await? == expected)
 }

@@ -19,6 +19,8 @@ struct Wire {
     cuts_at_commit: Arc<AtomicBool>,
     /// Cuts all there is and takes nothing new.
     is_down: Arc<AtomicBool>,
+    /// Swallows what the server says.
+    is_silent: Arc<AtomicBool>,
 }
 
 impl Wire {
@@ -30,21 +32,29 @@ impl Wire {
         let url = format!("{head}@{}/{name}", listener.local_addr().unwrap());
         let cuts_at_commit = Arc::new(AtomicBool::new(false));
         let is_down = Arc::new(AtomicBool::new(false));
-        let (cut, down) = (cuts_at_commit.clone(), is_down.clone());
+        let is_silent = Arc::new(AtomicBool::new(false));
+        let (cut, down, silent) = (cuts_at_commit.clone(), is_down.clone(), is_silent.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, server.clone(), cut.clone(), down.clone()));
+                tokio::spawn(carry(client, server.clone(), cut.clone(), down.clone(), silent.clone()));
             }
         });
         Self {
             url,
             cuts_at_commit,
             is_down,
+            is_silent,
         }
     }
 }
 
-async fn carry(mut client: TcpStream, server: String, cuts_at_commit: Arc<AtomicBool>, is_down: Arc<AtomicBool>) {
+async fn carry(
+    mut client: TcpStream,
+    server: String,
+    cuts_at_commit: Arc<AtomicBool>,
+    is_down: Arc<AtomicBool>,
+    is_silent: Arc<AtomicBool>,
+) {
     if is_down.load(Ordering::SeqCst) {
         return;
     }
@@ -66,6 +76,9 @@ async fn carry(mut client: TcpStream, server: String, cuts_at_commit: Arc<Atomic
             }
             read = server.read(&mut down) => {
                 let read = read.unwrap_or(0);
+                if read > 0 && is_silent.load(Ordering::SeqCst) {
+                    continue;
+                }
                 if read == 0 || client.write_all(&down[..read]).await.is_err() {
                     return;
                 }
@@ -123,5 +136,29 @@ async fn a_database_that_is_away_is_unavailable_until_it_is_back() {
     assert_eq!(outcome, Outcome::Applied);
     let next = tokio::time::timeout(Duration::from_secs(20), store.hold_lease("relay", "b", period));
     assert_eq!(next.await.unwrap().fence, lease.fence + 1);
+    database.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_falls_silent_is_given_up() {
+    let database = Database::postgres().await;
+    database.store().await;
+    let wire = Wire::to(&database).await;
+    let mut store = Store::open(&wire.url).await.unwrap();
+    store.apply(&advance(0, 0, 1), &arrival(1)).await.unwrap();
+
+    store.patience = Duration::from_secs(1);
+    wire.is_silent.store(true, Ordering::SeqCst);
+    let outcome = store.apply(&advance(0, 1, 2), &arrival(2)).await;
+    assert!(matches!(outcome, Err(Error::Unavailable { .. })), "{outcome:?}");
+    // Its connections are not used again.
+    wire.is_silent.store(false, Ordering::SeqCst);
+    store.patience = Duration::from_secs(30);
+    for offset in 1..20 {
+        let outcome = store
+            .apply(&advance(0, offset, offset + 1), &arrival(offset as u64 + 1))
+            .await;
+        assert_eq!(outcome.unwrap(), Outcome::Applied);
+    }
     database.drop_database().await;
 }
