@@ -49,7 +49,8 @@ CREATE TABLE conversations (
 CREATE UNIQUE INDEX conversations_by_thread_name ON conversations (account, thread_name)
     WHERE thread_name IS NOT NULL;
 
--- content: JSON of the message without its external ids, which grow later.
+-- content: JSON of the message as it was written. external_ids: JSON list of all
+-- that it is called by, those that a provider gave it later too.
 -- An erased message keeps its row, as a tombstone. raw comes last, so that
 -- SQLite reads past it only when asked for it.
 CREATE TABLE messages (

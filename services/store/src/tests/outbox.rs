@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use model::context::{Changes, Replacing};
 use model::conversation::Conversation;
-use model::event::DeliveryState;
+use model::event::{DeliveryReport, DeliveryState};
 use model::id::MessageId;
 use model::time::Moment;
 
@@ -19,6 +20,7 @@ on_both!(
     a_retry_waits_and_holds_up_its_conversation_only,
     an_old_fence_settles_and_claims_nothing,
     a_report_that_overtook_the_settlement_stays,
+    a_message_that_arrived_is_not_tried_again,
     people_settle_and_resend,
 );
 
@@ -205,31 +207,59 @@ async fn an_old_fence_settles_and_claims_nothing(database: &Database) {
     );
 }
 
+/// What delivery reports make, as `decide` writes it.
+fn reported(conversation: &Conversation, number: u64, states: [DeliveryState; 2]) -> Changes {
+    let mut row = conversation.clone();
+    row.version += 1;
+    let deliveries = states.map(|state| {
+        let report = DeliveryReport {
+            external_id: "x".to_owned(),
+            state,
+            error: None,
+        };
+        (reply_id(number), report)
+    });
+    let mut changes = Changes {
+        deliveries: deliveries.to_vec(),
+        announcements: vec![announcement(row.id.as_str(), row.version, "message.delivered")],
+        ..Changes::default()
+    };
+    let expected_version = conversation.version;
+    changes
+        .conversations
+        .insert(row.id.clone(), Replacing { expected_version, row });
+    changes
+}
+
+async fn a_message_that_arrived_is_not_tried_again(database: &Database) {
+    let store = database.store().await;
+    let (lease, [first, second]) = given(&store).await;
+    claim(&store, &lease, at(1)).await;
+    let again = Settlement::Retry {
+        at: at(2),
+        error: "no answer".to_owned(),
+    };
+    for number in [11, 13] {
+        assert!(
+            store
+                .settle_outbox(&reply_id(number), lease.fence, &again, at(2))
+                .await
+                .unwrap()
+        );
+    }
+    let failed = [DeliveryState::Failed, DeliveryState::Failed];
+    let delivered = [DeliveryState::Delivered, DeliveryState::Delivered];
+    store.commit(&reported(&first, 11, delivered)).await.unwrap();
+    store.commit(&reported(&second, 13, failed)).await.unwrap();
+    assert_eq!(ids(&claim(&store, &lease, at(3)).await), [reply_id(12), reply_id(13)]);
+}
+
 async fn a_report_that_overtook_the_settlement_stays(database: &Database) {
     let store = database.store().await;
     let (lease, [mut first, _]) = given(&store).await;
     claim(&store, &lease, at(1)).await;
-    // What a delivery report makes, as `decide` writes it.
-    let expected_version = first.version;
+    let changes = reported(&first, 11, [DeliveryState::Delivered, DeliveryState::Sent]);
     first.version += 1;
-    let mut changes = model::context::Changes {
-        deliveries: [DeliveryState::Delivered, DeliveryState::Sent]
-            .map(|state| {
-                let report = model::event::DeliveryReport {
-                    external_id: "x".to_owned(),
-                    state,
-                    error: None,
-                };
-                (reply_id(11), report)
-            })
-            .to_vec(),
-        announcements: vec![announcement(first.id.as_str(), first.version, "message.delivered")],
-        ..Default::default()
-    };
-    let row = first.clone();
-    changes
-        .conversations
-        .insert(row.id.clone(), model::context::Replacing { expected_version, row });
     store.commit(&changes).await.unwrap();
     assert_eq!(state(&store, 11).await, Some(DeliveryState::Delivered));
 
