@@ -31,6 +31,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A mail that breaks the connection so often is parked unread.
 const MAX_ATTEMPTS: u32 = 5;
+/// After so many failures in a row IDLE, or comparing, is done without.
+const MAX_FAILURES: u32 = 3;
 /// UIDs of which the cursor remembers what they were.
 const MARKS: usize = 3;
 
@@ -47,8 +49,8 @@ pub struct Mailbox {
 /// What one connection learns for the next.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// The server announces IDLE and then refuses it.
-    is_idle_broken: bool,
+    idle_failures: u32,
+    comparison_failures: u32,
     /// The mail that is being read, and how often that was begun.
     attempt: (u32, u32),
 }
@@ -86,7 +88,7 @@ impl Mailbox {
             return Ok(());
         }
         let unknown = match cursor.is_comparing() {
-            true => Some(unknown(&mut connection, source, &cursor).await?),
+            true => self.unknown(&mut connection, source, &cursor).await?,
             false => None,
         };
         loop {
@@ -101,7 +103,7 @@ impl Mailbox {
                 let is_wanted =
                     uid > cursor.compare_to || unknown.as_ref().is_none_or(|unknown| unknown.contains(&uid));
                 let mark = match is_wanted {
-                    true => self.take(&mut connection, source, cursor.uid_validity, uid).await?,
+                    true => self.take(&mut connection, source, &cursor, uid).await?,
                     false => None,
                 };
                 waiting -= 1;
@@ -128,6 +130,7 @@ impl Mailbox {
         };
         Ok(match self.since {
             Since::All => cursor(0, Moment::from_ms(0), 0),
+            // Compared with a store that knows nothing of it.
             Since::At(moment) => cursor(0, moment, highest),
             Since::Now => {
                 // INTERNALDATE has whole seconds.
@@ -145,10 +148,10 @@ impl Mailbox {
         &self,
         connection: &mut Connection,
         source: &Source,
-        uid_validity: u32,
+        cursor: &Cursor,
         uid: u32,
     ) -> Result<Option<String>, PullError> {
-        let url = self.url(uid_validity, uid);
+        let url = self.url(cursor.uid_validity, uid);
         if self.begin_attempt(uid) > MAX_ATTEMPTS {
             let reason =
                 format!("the server failed {MAX_ATTEMPTS} times to give this mail; it is still in the mailbox");
@@ -158,6 +161,12 @@ impl Mailbox {
         let Some(outline) = connection.outline(uid).await? else {
             return gone(connection, uid).await;
         };
+        let is_older = outline
+            .received_at
+            .is_some_and(|received_at| received_at < cursor.since);
+        if is_older && uid <= cursor.compare_to {
+            return Ok(None);
+        }
         let is_too_large = outline.size.is_some_and(|size| size as usize > mime::MAX_BYTES);
         let fetched = match is_too_large {
             true => connection.beginning(uid).await?,
@@ -169,7 +178,12 @@ impl Mailbox {
         // What takes long from here on is not the server's fault.
         self.forget_attempt();
         let mark = mark(&fetched.bytes);
-        let received_at = fetched.received_at.or(outline.received_at).unwrap_or_else(now);
+        // A server's clock may be ahead of ours.
+        let received_at = fetched
+            .received_at
+            .or(outline.received_at)
+            .unwrap_or_else(now)
+            .min(now());
         let input = input(&url, fetched.bytes, received_at);
         match is_too_large {
             true => {
@@ -217,31 +231,45 @@ impl Mailbox {
 
     /// Until there may be something new.
     async fn wait(&self, connection: &mut Connection, source: &Source) -> Result<(), PullError> {
-        let is_idle = self.settings.idle && connection.has_idle && !self.memory().is_idle_broken;
-        let mut ticks = tokio::time::interval(SEEN_EVERY);
-        ticks.tick().await;
+        let is_idle = self.settings.idle && connection.has_idle && self.memory().idle_failures < MAX_FAILURES;
         let waiting = async {
-            match is_idle {
-                true => connection.idle(IDLE_LONGEST).await,
-                false => {
-                    tokio::time::sleep(Duration::from_secs(self.settings.poll_seconds)).await;
-                    Ok(())
-                }
+            if is_idle {
+                return connection.idle(IDLE_LONGEST).await;
             }
+            tokio::time::sleep(Duration::from_secs(self.settings.poll_seconds)).await;
+            Ok(())
         };
         tokio::pin!(waiting);
+        let mut ticks = tokio::time::interval(SEEN_EVERY);
+        ticks.tick().await;
         loop {
             tokio::select! {
                 waited = &mut waiting => {
-                    let Err(error) = waited else { return Ok(()) };
-                    if error.0.contains("refuses IDLE") {
-                        self.memory().is_idle_broken = true;
-                    }
-                    return Err(error.into());
+                    let failures = &mut self.memory().idle_failures;
+                    *failures = if waited.is_ok() && is_idle { 0 } else { *failures + u32::from(waited.is_err()) };
+                    return Ok(waited?);
                 }
                 _ = ticks.tick() => seen(source, 0).await,
             }
         }
+    }
+
+    /// What to fetch of the mails that are compared. `None`, which is all of it,
+    /// where the server fails to give the headers: one broken mail stops no other.
+    async fn unknown(
+        &self,
+        connection: &mut Connection,
+        source: &Source,
+        cursor: &Cursor,
+    ) -> Result<Option<HashSet<u32>>, PullError> {
+        if self.memory().comparison_failures >= MAX_FAILURES {
+            tracing::warn!(account.name = source.account, "mails cannot be compared, fetching all");
+            return Ok(None);
+        }
+        self.memory().comparison_failures += 1;
+        let unknown = unknown(connection, source, cursor).await?;
+        self.memory().comparison_failures = 0;
+        Ok(Some(unknown))
     }
 
     /// How often this mail has been begun, this time included.
@@ -333,7 +361,13 @@ async fn have_uids_changed(connection: &mut Connection, opened: &Opened, cursor:
 /// all without a Message-ID. Fetching one too many is harmless (C2).
 async fn unknown(connection: &mut Connection, source: &Source, cursor: &Cursor) -> Result<HashSet<u32>, PullError> {
     // Over the whole range also in the middle of it: the counts must be whole.
-    let mut uids = connection.search(&format!("UID 1:{}", cursor.compare_to)).await?;
+    let mut criteria = format!("UID 1:{}", cursor.compare_to);
+    if cursor.since > Moment::from_ms(0) {
+        // By days, in the server's time zone: two days earlier is early enough.
+        let day = cursor.since.plus_ms(-2 * 24 * 60 * 60 * 1000).to_jiff();
+        criteria.push_str(&day.strftime(" SINCE %d-%b-%Y").to_string());
+    }
+    let mut uids = connection.search(&criteria).await?;
     uids.retain(|uid| *uid <= cursor.compare_to);
     let mut unknown = HashSet::new();
     let mut by_key: HashMap<String, Vec<u32>> = HashMap::new();

@@ -39,8 +39,8 @@ impl Reader {
         let external_id = external_id(&mail);
         let (message, blobs) = self.message(&mail, &external_id);
         let thread = thread(mail.headers(), &message, &external_id);
-        let inbound = |external_id: String, blobs: Vec<Vec<u8>>, what: What| Inbound {
-            realm: Realm::Installation,
+        let inbound = |realm: Realm, external_id: String, blobs: Vec<Vec<u8>>, what: What| Inbound {
+            realm,
             external_id,
             thread: thread.clone(),
             occurred_at: None,
@@ -49,18 +49,14 @@ impl Reader {
             blobs,
             what,
         };
-        let mut events = vec![inbound(
-            external_id.clone(),
-            blobs,
-            What::Message(Box::new(message.clone())),
-        )];
         let is_bounce = message.automatic == Some(Automatic::Bounce);
-        if let Some(report) = is_bounce.then(|| report::failure(&mail, &self.keys)).flatten() {
-            events.push(inbound(
-                format!("{external_id}/report"),
-                Vec::new(),
-                What::Delivery(report),
-            ));
+        let report = is_bounce.then(|| report::failure(&mail, &self.keys)).flatten();
+        let what = What::Message(Box::new(message));
+        let mut events = vec![inbound(Realm::Installation, external_id.clone(), blobs, what)];
+        if let Some(report) = report {
+            // Reports count only at the account that sent the message.
+            let id = format!("{external_id}/report");
+            events.push(inbound(Realm::Account, id, Vec::new(), What::Delivery(report)));
         }
         Ok(Parsed {
             events,

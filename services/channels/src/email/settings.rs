@@ -148,6 +148,9 @@ impl Imap {
         if !is_sane(&self.user) || !is_sane(&self.mailbox) {
             return Err("user and mailbox: must not be empty".to_owned());
         }
+        if !self.mailbox.is_ascii() {
+            return Err("mailbox: must be ASCII, written as the server lists it".to_owned());
+        }
         if !(1..=3600).contains(&self.poll_seconds) {
             return Err("poll_seconds: must be 1 to 3600".to_owned());
         }
