@@ -107,7 +107,7 @@ CREATE TABLE tickets (
     snapshot TEXT NOT NULL
 );
 CREATE INDEX tickets_by_opening ON tickets (opened_at, id);
-CREATE INDEX tickets_open_by_contact ON tickets (contact_id, opened_at) WHERE is_open = 1;
+CREATE INDEX tickets_by_contact ON tickets (contact_id, is_open, opened_at);
 CREATE INDEX tickets_by_next_clock ON tickets (next_clock_at) WHERE next_clock_at IS NOT NULL;
 
 -- message_id: the message that the event is about, if it is about one.
