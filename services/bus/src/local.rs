@@ -360,3 +360,66 @@ fn totals(row: &SqliteRow) -> Result<Totals, sqlx::Error> {
 fn reading(error: &sqlx::Error) -> Error {
     Error::unavailable("reading the log", error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(count: usize) -> Vec<Encoded> {
+        let record = |number: usize| Encoded {
+            key: "k".to_owned(),
+            headers: Vec::new(),
+            value: number.to_string().into_bytes(),
+        };
+        (0..count).map(record).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_goes_and_offsets_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let tasks = TaskTracker::new();
+        let log = Log::open(&path, None, &tasks).await.unwrap();
+        log.append("t", records(700), u64::MAX).await.unwrap();
+        log.close().await;
+
+        let log = Log::open(&path, Some(Duration::ZERO), &tasks).await.unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while log.totals("t").await.unwrap().events > 0 {
+            assert!(tokio::time::Instant::now() < deadline, "old records stay");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut reader = log.reader("t", "g");
+        reader.seek(10).await.unwrap();
+        let held = log.append("t", records(1), u64::MAX).await.unwrap();
+        assert_eq!((held.next_offset, held.events), (701, 1));
+        let batch = reader.next(10).await.unwrap();
+        assert_eq!((batch.from, batch.records[0].offset, batch.to), (10, 700, 701));
+        log.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_topic_holds_all_of_an_append_or_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(&folder.path().join("log.db"), None, &TaskTracker::new())
+            .await
+            .unwrap();
+        let one = u64::try_from(log.append("t", records(1), u64::MAX).await.unwrap().bytes).unwrap();
+        log.append("t", records(2), one * 2).await.unwrap_err();
+        let held = log.append("t", records(1), one * 2).await.unwrap();
+        assert_eq!((held.events, held.next_offset), (2, 2));
+        // A full topic is no hindrance for another.
+        log.append("u", records(1), one).await.unwrap();
+
+        let held = log.remove("t", vec![(0, 0), (5, 9)]).await.unwrap();
+        assert_eq!((held.events, held.next_offset), (1, 2));
+        let chunk = log.read("t", 0, 1).await.unwrap();
+        assert_eq!((chunk.entries[0].offset, chunk.is_last), (1, false));
+        let chunk = log.read("t", 0, 2).await.unwrap();
+        assert!(chunk.is_last);
+        let held = log.remove("t", vec![(0, 9)]).await.unwrap();
+        assert_eq!((held.events, held.bytes, held.next_offset), (0, 0, 2));
+        log.close().await;
+        log.append("t", records(1), u64::MAX).await.unwrap_err();
+    }
+}

@@ -111,7 +111,7 @@ impl Spool {
     /// Makes the record durable here, whatever Kafka says.
     async fn keep(&self, record: Encoded) -> Result<&'static str, Error> {
         let _gate = self.gate.read().await;
-        self.engage("kafka did not take an event in time");
+        self.engage();
         let appended = self.log.append(EVENTS, vec![record], self.max_bytes).await;
         self.wake.notify_one();
         self.show(&appended?);
@@ -149,10 +149,8 @@ impl Spool {
         self.log.close().await;
     }
 
-    fn engage(&self, why: &str) {
-        if !self.is_engaged.swap(true, Ordering::AcqRel) {
-            tracing::warn!(reason = why, "events go into the spool");
-        }
+    fn engage(&self) {
+        self.is_engaged.store(true, Ordering::Release);
     }
 
     fn show(&self, held: &Totals) {
@@ -160,14 +158,23 @@ impl Spool {
         self.metrics.spool_bytes.set(held.bytes);
     }
 
-    /// Keeps the gauges right, also while nothing moves.
+    /// Keeps the gauges right, also while nothing moves, and tells which way
+    /// events go, if it lasts: a hesitating Kafka is in and out many times a second.
     async fn measure(self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut was_engaged = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
+            let is_engaged = self.is_engaged.load(Ordering::Acquire);
+            if is_engaged && !was_engaged {
+                tracing::warn!("kafka does not take events in time, they go into the spool");
+            } else if was_engaged && !is_engaged {
+                tracing::info!("events go to kafka directly again");
+            }
+            was_engaged = is_engaged;
             let pending = self.pending().await;
             let now = Moment::from(SystemTime::now());
             let age_ms = pending
@@ -250,7 +257,7 @@ impl Forwarder {
     async fn rest(&self) {
         let woken = tokio::time::timeout(RESTING_PERIOD, self.spool.wake.notified()).await;
         if woken.is_err() && self.spool.pending().await.spooled_events > 0 {
-            self.spool.engage("something lies in the spool");
+            self.spool.engage();
         }
     }
 
@@ -270,14 +277,13 @@ impl Forwarder {
             let sent_rest = self.send(rest.entries);
             if rest.is_last && sent_rest.refused.is_none() {
                 self.spool.is_engaged.store(false, Ordering::Release);
-                tracing::info!("events go to kafka directly");
             }
             sent.deliveries.extend(sent_rest.deliveries);
             sent.refused = sent_rest.refused;
         }
         let settled = self.settle(sent).await;
         if settled.is_err() {
-            self.spool.engage("kafka refused what was spooled");
+            self.spool.engage();
         }
         settled
     }

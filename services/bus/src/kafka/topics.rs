@@ -92,7 +92,7 @@ fn look(admin: &AdminClient<Quiet>) -> Result<State, KafkaError> {
             tracing::warn!(
                 topic = name,
                 copies,
-                "the topic does not survive the loss of a broker's disk and another's"
+                "a topic has fewer than three copies: the loss of a broker may lose events"
             );
         }
     }
