@@ -47,17 +47,7 @@ impl Store {
     /// Imports what the settings declare. Same content: no new version.
     pub async fn declare(&self, declared: &Declared) -> Result<(), Error> {
         let doing = "importing what the settings declare";
-        let mut wanted: BTreeMap<(&str, &str), Value> = BTreeMap::new();
-        wanted.insert(("queues", ""), to_value(&declared.queues)?);
-        wanted.insert(("rules", ""), to_value(&declared.rules)?);
-        wanted.insert(("employee_domains", ""), to_value(&declared.employee_domains)?);
-        for calendar in &declared.calendars {
-            wanted.insert(("calendar", &calendar.name), to_value(calendar)?);
-        }
-        for policy in &declared.policies {
-            wanted.insert(("policy", &policy.name), to_value(policy)?);
-        }
-
+        let mut wanted = declared.definitions()?;
         let mut transaction = self.begin(doing).await?;
         lock_book(&mut transaction).await?;
         let known = definitions(&mut transaction).await?;
@@ -112,6 +102,23 @@ impl Store {
             book: book.clone(),
         });
         Ok(book)
+    }
+}
+
+impl Declared {
+    /// By kind and name. Lists are one thing, for their order matters.
+    fn definitions(&self) -> Result<BTreeMap<(&str, &str), Value>, Error> {
+        let mut wanted: BTreeMap<(&str, &str), Value> = BTreeMap::new();
+        wanted.insert(("queues", ""), to_value(&self.queues)?);
+        wanted.insert(("rules", ""), to_value(&self.rules)?);
+        wanted.insert(("employee_domains", ""), to_value(&self.employee_domains)?);
+        for calendar in &self.calendars {
+            wanted.insert(("calendar", &calendar.name), to_value(calendar)?);
+        }
+        for policy in &self.policies {
+            wanted.insert(("policy", &policy.name), to_value(policy)?);
+        }
+        Ok(wanted)
     }
 }
 

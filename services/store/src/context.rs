@@ -119,6 +119,7 @@ impl Asked {
 
 async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     read_messages(connection, asked, context).await?;
+    read_accounts(connection, context).await?;
     read_external_ids(connection, asked, context).await?;
     read_threads(connection, asked, context).await?;
     read_contacts(connection, asked, context).await?;
@@ -132,7 +133,8 @@ async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context)
 
     read_tickets(connection, context).await?;
     read_open_tickets(connection, context).await?;
-    read_budgets(connection, asked, context).await
+    read_budgets_of_conversations(connection, context).await?;
+    read_budgets_of_addresses(connection, asked, context).await
 }
 
 /// Those of the batch, and those of ours that it quotes.
@@ -161,6 +163,11 @@ async fn read_messages(connection: &mut Connection, asked: &Asked, context: &mut
             context.known_messages.insert(id, KnownMessage { accounts });
         }
     }
+    Ok(())
+}
+
+/// Where else the known messages arrived. A tombstone has no accounts.
+async fn read_accounts(connection: &mut Connection, context: &mut Context) -> Result<(), Error> {
     let others = rows(
         "SELECT a.message_id, a.account FROM {rows} JOIN message_accounts AS a ON a.message_id = v.column1",
         "reading accounts of messages",
@@ -316,9 +323,8 @@ async fn read_open_tickets(connection: &mut Connection, context: &mut Context) -
     Ok(())
 }
 
-/// Automatic replies: of each conversation, and to each address today. Whether
-/// the address was verified makes no difference to a budget.
-async fn read_budgets(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+/// Automatic replies sent in each conversation.
+async fn read_budgets_of_conversations(connection: &mut Connection, context: &mut Context) -> Result<(), Error> {
     let found = rows(
         "SELECT r.conversation_id, COUNT(*) AS replies FROM {rows}
          JOIN automatic_replies AS r ON r.conversation_id = v.column1 GROUP BY r.conversation_id",
@@ -331,7 +337,16 @@ async fn read_budgets(connection: &mut Connection, asked: &Asked, context: &mut 
         let id = parsed(row, "conversation_id", ConversationId::parse)?;
         context.replies_in_conversation.insert(id, get(row, "replies")?);
     }
+    Ok(())
+}
 
+/// Automatic replies sent to each address today. Whether the address was verified
+/// makes no difference to a budget.
+async fn read_budgets_of_addresses(
+    connection: &mut Connection,
+    asked: &Asked,
+    context: &mut Context,
+) -> Result<(), Error> {
     let now = Moment::from(SystemTime::now());
     let today = now.plus_ms(-now.as_ms().rem_euclid(24 * 60 * 60 * 1000));
     let addresses: BTreeSet<(&str, &str)> = asked

@@ -77,32 +77,7 @@ impl Store {
         if !holds(&mut transaction, &lease_name(account), fence).await? {
             return Ok(Vec::new());
         }
-        let claimed = sql(
-            "UPDATE outbox SET state = 'sending', fence = $1, attempts = attempts + 1
-             WHERE state = 'queued' AND message_id IN (
-                 SELECT o.message_id FROM outbox AS o
-                 WHERE o.account = $2 AND o.state = 'queued' AND o.due_at <= $3 AND NOT EXISTS (
-                     SELECT 1 FROM outbox AS e WHERE e.conversation_id = o.conversation_id
-                         AND e.message_id <> o.message_id
-                         AND (e.state = 'sending' OR (e.occurred_at, e.received_at, e.message_id)
-                                                   < (o.occurred_at, o.received_at, o.message_id)))
-                 ORDER BY o.due_at, o.occurred_at, o.message_id LIMIT $4)
-             RETURNING message_id, attempts",
-            doing,
-        )
-        .bind(fence)
-        .bind(account)
-        .bind(now)
-        .bind(limit)
-        .all(&mut transaction)
-        .await?;
-        let mut attempts = HashMap::new();
-        for row in &claimed {
-            attempts.insert(
-                parsed(row, "message_id", MessageId::parse)?,
-                get::<i64>(row, "attempts")? - 1,
-            );
-        }
+        let attempts = claim(&mut transaction, account, fence, now, limit).await?;
         let outbounds = outbounds(&mut transaction, attempts.keys()).await?;
         transaction.commit(doing).await?;
         Ok(outbounds
@@ -210,6 +185,43 @@ impl Store {
             .await?;
         Ok(found.into_iter().next().unwrap_or_default())
     }
+}
+
+/// Moves due rows to `sending`: how often each was tried before.
+async fn claim(
+    connection: &mut Connection,
+    account: &str,
+    fence: i64,
+    now: Moment,
+    limit: i64,
+) -> Result<HashMap<MessageId, i64>, Error> {
+    let claimed = sql(
+        "UPDATE outbox SET state = 'sending', fence = $1, attempts = attempts + 1
+         WHERE state = 'queued' AND message_id IN (
+             SELECT o.message_id FROM outbox AS o
+             WHERE o.account = $2 AND o.state = 'queued' AND o.due_at <= $3 AND NOT EXISTS (
+                 SELECT 1 FROM outbox AS e WHERE e.conversation_id = o.conversation_id
+                     AND e.message_id <> o.message_id
+                     AND (e.state = 'sending' OR (e.occurred_at, e.received_at, e.message_id)
+                                               < (o.occurred_at, o.received_at, o.message_id)))
+             ORDER BY o.due_at, o.occurred_at, o.message_id LIMIT $4)
+         RETURNING message_id, attempts",
+        "claiming messages to send",
+    )
+    .bind(fence)
+    .bind(account)
+    .bind(now)
+    .bind(limit)
+    .all(connection)
+    .await?;
+    let mut attempts = HashMap::new();
+    for row in &claimed {
+        attempts.insert(
+            parsed(row, "message_id", MessageId::parse)?,
+            get::<i64>(row, "attempts")? - 1,
+        );
+    }
+    Ok(attempts)
 }
 
 /// What the channel is given, in the order of writing.

@@ -89,6 +89,7 @@ fn start() -> (String, Child) {
         r#"set -e
         PATH="$PATH:$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -1)"
         folder=$(mktemp -d)
+        trap exit INT TERM HUP
         initdb -D "$folder/data" -U tributary -A trust --no-sync -E UTF8 --locale=C >"$folder/log" 2>&1 || {{ cat "$folder/log" >&2; exit 1; }}
         trap 'pg_ctl -D "$folder/data" -m immediate stop >/dev/null 2>&1; rm -rf "$folder"' EXIT
         pg_ctl -D "$folder/data" -w -l "$folder/log" -o "-p {port} -k $folder -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300" start >/dev/null 2>&1 </dev/null || {{ cat "$folder/log" >&2; exit 1; }}

@@ -32,6 +32,7 @@ pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Res
     }
     messages::insert_accounts(connection, &changes.also_arrived_at).await?;
     messages::move_deliveries(connection, &changes.deliveries).await?;
+    messages::take_back_arrived(connection, &changes.deliveries).await?;
     messages::insert_outbox(connection, changes).await?;
     parked::insert(connection, &changes.parked).await?;
     insert_traces(connection, changes).await?;

@@ -139,20 +139,6 @@ pub(super) async fn move_deliveries(
              WHEN 'failed' THEN 4 WHEN 'delivered' THEN 5 WHEN 'read' THEN 6 ELSE 7 END",
         "moving deliveries",
     );
-    // A message that waits to be tried again, but arrived after all.
-    let arrived = deliveries.iter().filter(|(_, report)| {
-        matches!(
-            report.state,
-            DeliveryState::Sent | DeliveryState::Delivered | DeliveryState::Read
-        )
-    });
-    rows(
-        "DELETE FROM outbox WHERE state = 'queued' AND attempts > 0 AND message_id IN (SELECT column1 FROM {rows})",
-        "taking back messages that arrived",
-    )
-    .of(arrived.map(|(message_id, _)| message_id.as_str()))
-    .execute(connection)
-    .await?;
     let mut furthest: BTreeMap<&MessageId, &DeliveryReport> = BTreeMap::new();
     for (message_id, report) in deliveries {
         let known = furthest.entry(message_id).or_insert(report);
@@ -169,6 +155,27 @@ pub(super) async fn move_deliveries(
         ]);
     }
     statement.execute(connection).await?;
+    Ok(())
+}
+
+/// A message that waits to be tried again, but arrived after all, is sent no more.
+pub(super) async fn take_back_arrived(
+    connection: &mut Connection,
+    deliveries: &[(MessageId, DeliveryReport)],
+) -> Result<(), Error> {
+    let arrived = deliveries.iter().filter(|(_, report)| {
+        matches!(
+            report.state,
+            DeliveryState::Sent | DeliveryState::Delivered | DeliveryState::Read
+        )
+    });
+    rows(
+        "DELETE FROM outbox WHERE state = 'queued' AND attempts > 0 AND message_id IN (SELECT column1 FROM {rows})",
+        "taking back messages that arrived",
+    )
+    .of(arrived.map(|(message_id, _)| message_id.as_str()))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
