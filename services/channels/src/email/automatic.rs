@@ -6,7 +6,7 @@ use model::event::Automatic;
 use super::address::{self, Mailbox};
 use super::decode;
 use super::mime::{Headers, Mail};
-use super::tokens;
+use super::{report, tokens};
 use crate::signature::Keys;
 
 /// Marks of automatic answers beside `Auto-Submitted`, as name and beginning of
@@ -74,6 +74,9 @@ pub fn classify(mail: &Mail, sender: Option<&Mailbox>, keys: &Keys) -> Option<Au
         || (has_null_path && is_answer)
     {
         return Some(Automatic::Reply);
+    }
+    if has_null_path && report::names_ours(mail, keys) {
+        return Some(Automatic::Bounce);
     }
     if (!submitted.is_empty() && submitted != "no") || report.is_some() {
         return Some(Automatic::Generated);

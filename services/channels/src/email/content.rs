@@ -157,6 +157,13 @@ impl Content {
             }
             self.text.push_str(&text);
         }
+        if self.text.trim().is_empty() {
+            let texts = choice.html.iter().filter_map(|number| cleaned.get(number));
+            self.text = texts
+                .map(|cleaned| cleaned.text.as_str())
+                .collect::<Vec<_>>()
+                .join("\n");
+        }
         if self.text.len() > MAX_TEXT_BYTES {
             self.text.truncate(self.text.floor_char_boundary(MAX_TEXT_BYTES));
             for part in choice.text.iter().map(|number| &mail.parts[*number]) {

@@ -517,6 +517,21 @@ mod tests {
             "Return-Path: <>\nFrom: MAILER-DAEMON@example.com\n\nHi. This is the qmail-send program.\n<gone@example.com>:\nno mailbox here\n\n--- Below this line is a copy of the message.\n\nMessage-ID: {id}\nSubject: x\n"
         );
         check(&qmail, Some("the mail came back"));
+        check(
+            &qmail.replace("MAILER-DAEMON", "Mail.Delivery.System"),
+            Some("the mail came back"),
+        );
+        check(&qmail.replace("MAILER-DAEMON", "postbote"), Some("the mail came back"));
+    }
+
+    #[test]
+    fn an_empty_text_gives_way_to_html() {
+        let html = "--b\nContent-Type: text/html\n\n<p>Test</p>\n--b--";
+        let raw = |text: &str| {
+            format!("From: a@b\nContent-Type: multipart/alternative; boundary=b\n\n--b\n\n{text}\n{html}\n")
+        };
+        assert_eq!(message(&raw("\n \n")).text, "Test");
+        assert_eq!(message(&raw("words")).text, "words");
     }
 
     #[test]

@@ -26,14 +26,23 @@ pub fn failure(mail: &Mail, keys: &Keys) -> Option<DeliveryReport> {
         true => Some("the mail came back".to_owned()),
         false => statuses.iter().find_map(|status| failed(status)),
     }?;
-    let message = mail.parts.iter().find_map(|part| {
-        let bytes = part.bytes();
-        ours_in(&bytes[..bytes.len().min(MAX_SEARCHED_BYTES)], keys)
-    })?;
+    let message = ours(mail, keys)?;
     Some(DeliveryReport {
         external_id: message.to_string(),
         state: DeliveryState::Failed,
         error: Some(error),
+    })
+}
+
+/// Whether a message of ours is returned, or named by its Message-ID.
+pub fn names_ours(mail: &Mail, keys: &Keys) -> bool {
+    ours(mail, keys).is_some()
+}
+
+fn ours(mail: &Mail, keys: &Keys) -> Option<MessageId> {
+    mail.parts.iter().find_map(|part| {
+        let bytes = part.bytes();
+        ours_in(&bytes[..bytes.len().min(MAX_SEARCHED_BYTES)], keys)
     })
 }
 
