@@ -191,3 +191,6 @@ impl Puller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
