@@ -4,9 +4,8 @@
 use model::event::Automatic;
 
 use super::address::{self, Mailbox};
-use super::decode;
 use super::mime::{Headers, Mail};
-use super::{report, tokens};
+use super::{decode, parameters, report, tokens};
 use crate::signature::Keys;
 
 /// Marks of automatic answers beside `Auto-Submitted`, as name and beginning of
@@ -132,7 +131,7 @@ fn has_null_path(headers: &Headers) -> bool {
 
 /// The value of Auto-Submitted in lower case, without parameters and comments.
 fn submitted(headers: &Headers) -> String {
-    let (word, _) = decode::with_parameters(headers.first("auto-submitted").unwrap_or_default());
+    let (word, _) = parameters::with_parameters(headers.first("auto-submitted").unwrap_or_default());
     word
 }
 

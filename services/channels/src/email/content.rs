@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use model::event::Attachment;
 use model::id::sha256_hex;
 
-use super::decode;
 use super::mime::{Mail, Part};
+use super::{decode, parameters};
 use crate::html;
 
 /// Longer text is cut, and its part kept as an attachment.
@@ -244,7 +244,7 @@ fn is_media(part: &Part) -> bool {
 }
 
 fn is_attachment(part: &Part) -> bool {
-    let (disposition, _) = decode::with_parameters(part.headers.first("content-disposition").unwrap_or_default());
+    let (disposition, _) = parameters::with_parameters(part.headers.first("content-disposition").unwrap_or_default());
     disposition == "attachment"
 }
 
@@ -288,9 +288,9 @@ fn escaped(text: &str) -> String {
 
 /// The name that the sender gave the part, if any.
 fn named(part: &Part) -> Option<String> {
-    let (_, disposition) = decode::with_parameters(part.headers.first("content-disposition").unwrap_or_default());
+    let (_, disposition) = parameters::with_parameters(part.headers.first("content-disposition").unwrap_or_default());
     let name = disposition.get("filename").or_else(|| part.parameters.get("name"));
-    name.and_then(|name| decode::file_name(name))
+    name.and_then(|name| parameters::file_name(name))
 }
 
 fn file_name(part: &Part) -> String {
@@ -302,7 +302,7 @@ fn file_name(part: &Part) -> String {
             let subject = super::mime::headers(&part.bytes()).text("subject");
             let subject = subject.map(|subject| subject.replace(['/', '\\'], "-"));
             return subject
-                .and_then(|subject| decode::file_name(&format!("{subject}.eml")))
+                .and_then(|subject| parameters::file_name(&format!("{subject}.eml")))
                 .unwrap_or_else(|| "message.eml".to_owned());
         }
         "text/plain" => "text.txt",

@@ -8,9 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_imap::imap_proto::{AttributeValue, Capability, MailboxDatum, RequestId, Response, ResponseCode, Status};
+use async_imap::imap_proto::{Response, Status};
 use async_imap::{Client, Session};
-use model::time::Moment;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
@@ -20,6 +19,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use super::answer::Answer;
+pub use super::answer::Fetched;
 use super::settings::{Imap, Tls};
 
 /// For a command whose answer is lines.
@@ -45,37 +46,6 @@ pub struct Opened {
     pub uid_validity: u32,
     pub uid_next: u32,
     pub exists: u32,
-}
-
-/// What was fetched of one mail.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fetched {
-    pub uid: u32,
-    pub size: Option<u32>,
-    /// INTERNALDATE.
-    pub received_at: Option<Moment>,
-    pub bytes: Vec<u8>,
-}
-
-/// One answer of the server, as far as it matters here.
-#[derive(Debug)]
-enum Answer {
-    HasIdle,
-    UidValidity(u32),
-    UidNext(u32),
-    /// The mailbox has so many mails; also said when it has grown.
-    Exists(u32),
-    Found(Vec<u32>),
-    Fetched(Fetched),
-    /// Go on, says the server.
-    Continue,
-    Done {
-        tag: RequestId,
-        is_ok: bool,
-        words: String,
-    },
-    GoodBye,
-    Other,
 }
 
 /// The connection can't be used any further; says why, without secrets and
@@ -281,50 +251,6 @@ impl Connection {
     }
 }
 
-impl Answer {
-    fn of(response: &Response) -> Self {
-        match response {
-            Response::Capabilities(capabilities) => {
-                let is_idle = |capability: &Capability| matches!(capability, Capability::Atom(name) if name.eq_ignore_ascii_case("IDLE"));
-                if capabilities.iter().any(is_idle) {
-                    Self::HasIdle
-                } else {
-                    Self::Other
-                }
-            }
-            Response::Continue(_) => Self::Continue,
-            Response::Done { tag, status, outcome } => {
-                let words = outcome.information.as_deref().unwrap_or_default();
-                Self::Done {
-                    tag: tag.clone(),
-                    is_ok: *status == Status::Ok,
-                    words: words
-                        .chars()
-                        .filter(|character| !character.is_control())
-                        .take(200)
-                        .collect(),
-                }
-            }
-            Response::Data {
-                status: Status::Bye, ..
-            } => Self::GoodBye,
-            Response::Data { outcome, .. } => match outcome.code {
-                Some(ResponseCode::UidValidity(value)) => Self::UidValidity(value),
-                Some(ResponseCode::UidNext(value)) => Self::UidNext(value),
-                _ => Self::Other,
-            },
-            Response::MailboxData(MailboxDatum::Exists(count)) => Self::Exists(*count),
-            Response::MailboxData(MailboxDatum::Search(found)) => Self::Found(found.clone()),
-            Response::Fetch(_, attributes) => fetched(attributes).map_or(Self::Other, Self::Fetched),
-            _ => Self::Other,
-        }
-    }
-
-    fn is_exists(&self) -> bool {
-        matches!(self, Self::Exists(_))
-    }
-}
-
 async fn connect(settings: &Imap, tls: &Arc<ClientConfig>) -> Result<Client<Stream>, Broken> {
     let tcp = TcpStream::connect((settings.host.as_str(), settings.port()))
         .await
@@ -404,44 +330,4 @@ fn uids(answers: Vec<Answer>) -> Vec<u32> {
     uids.sort_unstable();
     uids.dedup();
     uids
-}
-
-/// `None` for answers to something else, such as changed flags.
-fn fetched(attributes: &[AttributeValue]) -> Option<Fetched> {
-    let mut fetched = Fetched::default();
-    for attribute in attributes {
-        match attribute {
-            AttributeValue::Uid(uid) => fetched.uid = *uid,
-            AttributeValue::Rfc822Size(size) => fetched.size = Some(*size),
-            AttributeValue::InternalDate(text) => fetched.received_at = internal_date(text),
-            AttributeValue::BodySection { data: Some(data), .. } => fetched.bytes = data.to_vec(),
-            _ => {}
-        }
-    }
-    let has_content = fetched.size.is_some() || fetched.received_at.is_some() || !fetched.bytes.is_empty();
-    (fetched.uid != 0 && has_content).then_some(fetched)
-}
-
-/// RFC 9051 `date-time`, such as ` 1-Jan-2026 08:00:00 +0100`.
-fn internal_date(text: &str) -> Option<Moment> {
-    let time = jiff::fmt::strtime::parse("%d-%b-%Y %H:%M:%S %z", text.trim()).ok()?;
-    time.to_timestamp().ok().map(Moment::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn internal_dates_are_moments() {
-        let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(internal_date(text), expected.and_then(Moment::parse), "{text}");
-        };
-        check(" 1-Jan-2026 08:00:00 +0100", Some("2026-01-01T07:00:00Z"));
-        check("24-Nov-2026 23:59:60 -0530", Some("2026-11-25T05:29:59Z"));
-        check("29-Feb-2028 00:00:00 +0000", Some("2028-02-29T00:00:00Z"));
-        check("29-Feb-2026 00:00:00 +0000", None);
-        check("yesterday", None);
-        check("", None);
-    }
 }

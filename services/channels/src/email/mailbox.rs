@@ -6,17 +6,17 @@
 //! first connection is compared by its headers, and only what we do not know is
 //! fetched. Nothing is deleted or marked, and no flag is looked at.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use model::time::Moment;
 use rustls::ClientConfig;
-use serde::{Deserialize, Serialize};
 
-use super::imap::{Broken, Connection, Fetched, Opened};
+use super::cursor::{self, Cursor};
+use super::imap::{Broken, Connection, Fetched};
 use super::mime;
-use super::parse::{self, Reader};
+use super::parse::Reader;
 use super::settings::{Imap, Since};
 use crate::backoff;
 use crate::channel::{Input, Parsed, PullError, Unparsed};
@@ -33,8 +33,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const MAX_ATTEMPTS: u32 = 5;
 /// After so many failures in a row IDLE, or comparing, is done without.
 const MAX_FAILURES: u32 = 3;
-/// UIDs of which the cursor remembers what they were.
-const MARKS: usize = 3;
 
 /// Reads one account's mailbox.
 pub struct Mailbox {
@@ -55,36 +53,12 @@ pub struct Memory {
     attempt: (u32, u32),
 }
 
-/// How far the mailbox is read; kept in the store as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Cursor {
-    uid_validity: u32,
-    last_uid: u32,
-    /// When reading began: older mail is none of ours when mails are compared.
-    since: Moment,
-    /// Up to this UID, mails are compared and not simply new; 0 for none.
-    compare_to: u32,
-    /// The latest UIDs and what they were, to notice that UIDs were given anew.
-    marks: Vec<(u32, String)>,
-}
-
 impl Mailbox {
     /// Reads until the connection breaks or the lease is lost.
     pub async fn read(&self, source: &Source) -> Result<(), PullError> {
         let mut connection = Connection::open(&self.settings, &self.tls).await?;
-        let opened = connection.examine(&self.settings.mailbox).await?;
-        let mut cursor = match load(source).await? {
-            Some(cursor) => cursor,
-            None => self.first_cursor(&mut connection, &opened).await?,
-        };
-        if have_uids_changed(&mut connection, &opened, &cursor).await? {
-            tracing::warn!(
-                account.name = source.account,
-                "uids of the mailbox have changed, comparing mails"
-            );
-            cursor.begin_comparison(&opened);
-        }
-        if !save(source, &cursor).await? {
+        let mut cursor = self.cursor(&mut connection, source).await?;
+        if !cursor.save(source).await? {
             return Ok(());
         }
         let unknown = match cursor.is_comparing() {
@@ -100,8 +74,8 @@ impl Mailbox {
                 continue;
             }
             for uid in uids {
-                let is_wanted =
-                    uid > cursor.compare_to || unknown.as_ref().is_none_or(|unknown| unknown.contains(&uid));
+                let is_new = uid > cursor.compare_to;
+                let is_wanted = is_new || unknown.as_ref().is_none_or(|unknown| unknown.contains(&uid));
                 let mark = match is_wanted {
                     true => self.take(&mut connection, source, &cursor, uid).await?,
                     false => None,
@@ -109,41 +83,34 @@ impl Mailbox {
                 waiting -= 1;
                 cursor.advance(uid, mark);
                 // What is passed over in a comparison is written with the next one.
-                if (is_wanted || waiting == 0) && !save(source, &cursor).await? {
+                if !is_wanted && waiting > 0 {
+                    continue;
+                }
+                if !cursor.save(source).await? {
                     return Ok(());
                 }
-                if is_wanted {
-                    seen(source, waiting).await;
-                }
+                seen(source, waiting).await;
             }
         }
     }
 
-    async fn first_cursor(&self, connection: &mut Connection, opened: &Opened) -> Result<Cursor, PullError> {
-        let highest = opened.uid_next.saturating_sub(1);
-        let cursor = |last_uid: u32, since: Moment, compare_to: u32| Cursor {
-            uid_validity: opened.uid_validity,
-            last_uid,
-            since,
-            compare_to,
-            marks: Vec::new(),
+    /// Opens the mailbox; where reading goes on.
+    async fn cursor(&self, connection: &mut Connection, source: &Source) -> Result<Cursor, PullError> {
+        let opened = connection.examine(&self.settings.mailbox).await?;
+        let Some(mut cursor) = Cursor::load(source).await? else {
+            return Cursor::first(self.since, connection, &opened).await;
         };
-        Ok(match self.since {
-            Since::All => cursor(0, Moment::from_ms(0), 0),
-            // Compared with a store that knows nothing of it.
-            Since::At(moment) => cursor(0, moment, highest),
-            Since::Now => {
-                // INTERNALDATE has whole seconds.
-                let now = now();
-                let second = now.plus_ms(-(now.as_ms().rem_euclid(1000)));
-                let mut cursor = cursor(highest, second, 0);
-                cursor.marks = marks_of(connection, opened).await?;
-                cursor
-            }
-        })
+        if !cursor.fits(connection, &opened).await? {
+            tracing::warn!(
+                account.name = source.account,
+                "uids of the mailbox have changed, comparing mails"
+            );
+            cursor.begin_comparison(&opened);
+        }
+        Ok(cursor)
     }
 
-    /// Makes one mail durable, or parks it. Its mark; `None` if it is gone.
+    /// Makes one mail durable, or parks it. Its mark; `None` if there is none.
     async fn take(
         &self,
         connection: &mut Connection,
@@ -158,39 +125,21 @@ impl Mailbox {
             park(source, &input(&url, url.clone().into_bytes(), now()), &reason).await?;
             return Ok(None);
         }
-        let Some(outline) = connection.outline(uid).await? else {
-            return gone(connection, uid).await;
-        };
-        let is_older = outline
-            .received_at
-            .is_some_and(|received_at| received_at < cursor.since);
-        if is_older && uid <= cursor.compare_to {
+        let Some(fetched) = fetch(connection, cursor, uid).await? else {
             return Ok(None);
-        }
-        let is_too_large = outline.size.is_some_and(|size| size as usize > mime::MAX_BYTES);
-        let fetched = match is_too_large {
-            true => connection.beginning(uid).await?,
-            false => connection.mail(uid).await?,
-        };
-        let Some(fetched) = fetched else {
-            return gone(connection, uid).await;
         };
         // What takes long from here on is not the server's fault.
         self.forget_attempt();
-        let mark = mark(&fetched.bytes);
+        let mark = cursor::mark(&fetched.bytes);
         // A server's clock may be ahead of ours.
-        let received_at = fetched
-            .received_at
-            .or(outline.received_at)
-            .unwrap_or_else(now)
-            .min(now());
+        let received_at = fetched.received_at.unwrap_or_else(now).min(now());
+        let is_whole = !is_too_large(&fetched);
         let input = input(&url, fetched.bytes, received_at);
-        match is_too_large {
-            true => {
-                let reason = "the mail is larger than 25 MiB; here is its beginning, all of it is in the mailbox";
-                park(source, &input, reason).await?;
-            }
-            false => self.accept(source, &input).await?,
+        if is_whole {
+            self.accept(source, &input).await?;
+        } else {
+            let reason = "the mail is larger than 25 MiB; here is its beginning, all of it is in the mailbox";
+            park(source, &input, reason).await?;
         }
         Ok(Some(mark))
     }
@@ -267,7 +216,7 @@ impl Mailbox {
             return Ok(None);
         }
         self.memory().comparison_failures += 1;
-        let unknown = unknown(connection, source, cursor).await?;
+        let unknown = cursor::unknown(connection, source, cursor).await?;
         self.memory().comparison_failures = 0;
         Ok(Some(unknown))
     }
@@ -304,141 +253,45 @@ impl Mailbox {
     }
 }
 
-impl Cursor {
-    fn is_comparing(&self) -> bool {
-        self.last_uid < self.compare_to
-    }
-
-    /// UIDs mean nothing any more: begins anew, comparing what is there.
-    fn begin_comparison(&mut self, opened: &Opened) {
-        self.uid_validity = opened.uid_validity;
-        self.last_uid = 0;
-        self.compare_to = opened.uid_next.saturating_sub(1);
-        self.marks.clear();
-    }
-
-    fn advance(&mut self, uid: u32, mark: Option<String>) {
-        self.last_uid = uid;
-        if let Some(mark) = mark {
-            self.marks.push((uid, mark));
-            let excess = self.marks.len().saturating_sub(MARKS);
-            self.marks.drain(..excess);
-        }
-    }
-}
-
 impl From<Broken> for PullError {
     fn from(broken: Broken) -> Self {
         Self { reason: broken.0 }
     }
 }
 
-/// Removing Dovecot's `dovecot-uidlist` keeps UIDVALIDITY and numbers every mail
-/// anew. So a lower UIDNEXT, another mail under a UID that we know, and a mail that
-/// we know under a higher UID count too.
-async fn have_uids_changed(connection: &mut Connection, opened: &Opened, cursor: &Cursor) -> Result<bool, PullError> {
-    if opened.uid_validity != cursor.uid_validity || opened.uid_next <= cursor.last_uid {
-        return Ok(true);
+/// A mail, or the beginning of one that is too large. `None` if it is gone, or
+/// older than what is compared.
+async fn fetch(connection: &mut Connection, cursor: &Cursor, uid: u32) -> Result<Option<Fetched>, PullError> {
+    let Some(outline) = connection.outline(uid).await? else {
+        return gone(connection, uid).await;
+    };
+    let is_older = outline
+        .received_at
+        .is_some_and(|received_at| received_at < cursor.since);
+    if is_older && uid <= cursor.compare_to {
+        return Ok(None);
     }
-    if cursor.marks.is_empty() || opened.exists == 0 {
-        return Ok(false);
+    let fetched = match is_too_large(&outline) {
+        true => connection.beginning(uid).await?,
+        false => connection.mail(uid).await?,
+    };
+    match fetched {
+        Some(fetched) => Ok(Some(Fetched {
+            size: outline.size,
+            received_at: fetched.received_at.or(outline.received_at),
+            ..fetched
+        })),
+        None => gone(connection, uid).await,
     }
-    let uids: Vec<u32> = cursor.marks.iter().map(|(uid, _)| *uid).collect();
-    let found = connection.key_headers(&uids).await?;
-    if !found.is_empty() {
-        let is_known = |fetched: &Fetched| cursor.marks.contains(&(fetched.uid, mark(&fetched.bytes)));
-        return Ok(!found.iter().all(is_known));
-    }
-    // All of them moved or deleted by somebody, or numbered anew.
-    let above = connection.above(cursor.last_uid).await?;
-    let found = connection.key_headers(&above).await?;
-    let marks: HashSet<&String> = cursor.marks.iter().map(|(_, mark)| mark).collect();
-    Ok(found.iter().any(|fetched| marks.contains(&mark(&fetched.bytes))))
 }
 
-/// UIDs up to `compare_to` whose mails the store does not know: by the key of
-/// their headers, all of those of which the mailbox has more than the store, and
-/// all without a Message-ID. Fetching one too many is harmless (C2).
-async fn unknown(connection: &mut Connection, source: &Source, cursor: &Cursor) -> Result<HashSet<u32>, PullError> {
-    // Over the whole range also in the middle of it: the counts must be whole.
-    let mut criteria = format!("UID 1:{}", cursor.compare_to);
-    if cursor.since > Moment::from_ms(0) {
-        // By days, in the server's time zone: two days earlier is early enough.
-        let day = cursor.since.plus_ms(-2 * 24 * 60 * 60 * 1000).to_jiff();
-        criteria.push_str(&day.strftime(" SINCE %d-%b-%Y").to_string());
-    }
-    let mut uids = connection.search(&criteria).await?;
-    uids.retain(|uid| *uid <= cursor.compare_to);
-    let mut unknown = HashSet::new();
-    let mut by_key: HashMap<String, Vec<u32>> = HashMap::new();
-    let headers = connection.key_headers(&uids).await?;
-    for Fetched {
-        uid,
-        received_at,
-        bytes,
-        ..
-    } in headers
-    {
-        if received_at.is_some_and(|received_at| received_at < cursor.since) {
-            continue;
-        }
-        match parse::header_key(&mime::headers(&bytes)) {
-            Some(key) => by_key.entry(key).or_default().push(uid),
-            None => {
-                unknown.insert(uid);
-            }
-        }
-    }
-    let keys: Vec<String> = by_key.keys().cloned().collect();
-    for keys in keys.chunks(500) {
-        let known = retry(source, "looking for known mails", || {
-            source.store.known_external_ids(keys)
-        })
-        .await?;
-        for key in keys {
-            let uids = &by_key[key];
-            if known.get(key).copied().unwrap_or(0) < uids.len() as i64 {
-                unknown.extend(uids);
-            }
-        }
-    }
-    tracing::info!(
-        account.name = source.account,
-        mails = uids.len(),
-        unknown = unknown.len(),
-        "mails compared"
-    );
-    Ok(unknown)
-}
-
-/// Marks of the last mails of a mailbox that is not read from its beginning.
-async fn marks_of(connection: &mut Connection, opened: &Opened) -> Result<Vec<(u32, String)>, PullError> {
-    if opened.exists == 0 {
-        return Ok(Vec::new());
-    }
-    let lowest = opened.uid_next.saturating_sub(100).max(1);
-    let mut uids = connection.search(&format!("UID {lowest}:*")).await?;
-    uids.retain(|uid| *uid < opened.uid_next);
-    let last = &uids[uids.len().saturating_sub(MARKS)..];
-    let mut fetched = connection.key_headers(last).await?;
-    fetched.sort_by_key(|fetched| fetched.uid);
-    Ok(fetched
-        .iter()
-        .map(|fetched| (fetched.uid, mark(&fetched.bytes)))
-        .collect())
-}
-
-/// What tells one mail from another under the same UID.
-fn mark(bytes: &[u8]) -> String {
-    let headers = mime::headers(bytes);
-    let mut mark = parse::header_hash(&headers);
-    mark.truncate(32);
-    mark
+fn is_too_large(fetched: &Fetched) -> bool {
+    fetched.size.is_some_and(|size| size as usize > mime::MAX_BYTES)
 }
 
 /// Nothing was given for this UID: moved or deleted in the meantime, or the
 /// server cannot say.
-async fn gone(connection: &mut Connection, uid: u32) -> Result<Option<String>, PullError> {
+async fn gone(connection: &mut Connection, uid: u32) -> Result<Option<Fetched>, PullError> {
     let is_there = connection.search(&format!("UID {uid}")).await?.contains(&uid);
     match is_there {
         false => Ok(None),
@@ -482,52 +335,6 @@ async fn wait_for_log(source: &Source, error: &str, failures: &mut u32) {
     let wait = backoff::exponential(FIRST_WAIT, LONGEST_WAIT, *failures);
     *failures += 1;
     tokio::time::sleep(wait).await;
-}
-
-async fn load(source: &Source) -> Result<Option<Cursor>, PullError> {
-    let cursor = retry(source, "reading the cursor", || source.store.cursor(&source.account)).await?;
-    match cursor.map(serde_json::from_value).transpose() {
-        Ok(cursor) => Ok(cursor),
-        // Beginning anew would leave out mail, so a person must look.
-        Err(error) => Err(PullError {
-            reason: format!("the mailbox's cursor in the store cannot be read: {error}"),
-        }),
-    }
-}
-
-/// `false` if the lease is somebody else's.
-async fn save(source: &Source, cursor: &Cursor) -> Result<bool, PullError> {
-    let value = serde_json::to_value(cursor).map_err(|error| PullError {
-        reason: error.to_string(),
-    })?;
-    retry(source, "moving the cursor", || {
-        source.store.move_cursor(&source.lease, &source.account, &value)
-    })
-    .await
-}
-
-/// As long as the database is away.
-async fn retry<T, F>(source: &Source, doing: &str, mut attempt: impl FnMut() -> F) -> Result<T, PullError>
-where
-    F: Future<Output = Result<T, store::Error>>,
-{
-    let mut failures = 0;
-    loop {
-        match attempt().await {
-            Ok(value) => return Ok(value),
-            Err(error @ store::Error::Unavailable { .. }) => {
-                tracing::warn!(account.name = source.account, %error, doing, "mailbox waits for the database");
-                let wait = backoff::exponential(FIRST_WAIT, LONGEST_WAIT, failures);
-                failures += 1;
-                tokio::time::sleep(wait).await;
-            }
-            Err(error) => {
-                return Err(PullError {
-                    reason: format!("{doing}: {error}"),
-                });
-            }
-        }
-    }
 }
 
 /// For pages and gauges only, so its failure stops nothing.

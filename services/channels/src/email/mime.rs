@@ -4,7 +4,8 @@
 //! the mail, memory is bounded by the limits below. A `message/rfc822` part is
 //! never entered: a forwarded mail is an attachment.
 
-use super::decode::{self, Parameters};
+use super::decode;
+use super::parameters::{self, Parameters};
 
 /// Larger mails are not parsed.
 pub const MAX_BYTES: usize = 25 * 1024 * 1024;
@@ -217,7 +218,8 @@ impl<'a> Scanner<'a> {
         }
         let headers = self.header_block()?;
         let default = if is_in_digest { "message/rfc822" } else { "text/plain" };
-        let (media_type, parameters) = decode::content_type(headers.first("content-type").unwrap_or_default(), default);
+        let (media_type, parameters) =
+            parameters::content_type(headers.first("content-type").unwrap_or_default(), default);
         let number = self.parts.len();
         let boundary = parameters.get("boundary").map(|text| text.trim_end().as_bytes());
         if let Some(boundary) = boundary

@@ -1,13 +1,16 @@
 //! Mail: read by IMAP, sent by SMTP.
 //!
-//! `imap.rs` and `mailbox.rs` bring the bytes, `parse.rs` makes a message of
-//! them, `compose.rs` makes a mail of an answer and `send.rs` sends it. Between them stand `mime.rs` (parts), `decode.rs`
-//! (text), `address.rs`, `content.rs` (what a mail says), `tokens.rs` (our
-//! signatures), `authentication.rs` (whom to believe), `automatic.rs` (whom not
-//! to answer) and `report.rs` (bounces).
+//! `mailbox.rs` with `cursor.rs` and `imap.rs` brings the bytes, `parse.rs` makes
+//! a message of them; `compose.rs` makes a mail of an answer, `send.rs` sends it.
+//! Between them stand `mime.rs` (parts), `decode.rs` and `parameters.rs` (text),
+//! `address.rs`, `content.rs` (what a mail says), `tokens.rs` (our signatures),
+//! `authentication.rs` (whom to believe), `automatic.rs` (whom not to answer) and
+//! `report.rs` (bounces).
 
 mod settings;
 
+mod answer;
+mod cursor;
 mod imap;
 mod mailbox;
 mod parse;
@@ -21,6 +24,7 @@ mod automatic;
 mod content;
 mod decode;
 mod mime;
+mod parameters;
 mod report;
 mod tls;
 mod tokens;
