@@ -348,6 +348,21 @@ async fn connections_are_secure_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_idle_it_looks_now_and_then() {
+    let servers = Servers::start();
+    let settings = Servers::settings(US, servers.imap_port, servers.smtp_port, "");
+    let polling = settings.replace("password =", "idle = false, poll_seconds = 1, password =");
+    let mut world = World::with(&servers, &polling).await;
+    let reader = world.read().await;
+    world.quiet().await;
+    for name in ["a", "b"] {
+        world.lay(name, &letter(name));
+        world.arrival(name).await;
+    }
+    world.stop(reader).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_said_and_not_repeated() {
     let servers = Servers::start();
     let settings = Servers::settings(US, servers.imap_port, servers.smtp_port, "");

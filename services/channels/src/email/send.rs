@@ -207,3 +207,142 @@ fn tls(host: &str, ca: Option<&str>) -> Result<TlsParameters, String> {
     }
     builder.build().map_err(|error| format!("smtp: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use model::event::Recipient;
+    use model::id::{ConversationId, MessageId};
+    use model::time::Moment;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::signature::Keys;
+
+    /// Serves one connection: answers each command by the first entry whose word
+    /// it begins with; an empty answer hangs up. `.` stands for the mail's end.
+    async fn serve(listener: TcpListener, answers: Vec<(&'static str, &'static str)>) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut is_in_mail = false;
+        let mut word = "(greeting)".to_owned();
+        loop {
+            let answer = answers.iter().find(|(begin, _)| word.starts_with(begin));
+            let answer = answer.map_or("250 fine", |(_, answer)| answer);
+            if answer.is_empty() {
+                return;
+            }
+            if !is_in_mail && stream.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() {
+                return;
+            }
+            is_in_mail |= word.starts_with("DATA") && answer.starts_with("354");
+            word = next(&mut stream).await;
+            if is_in_mail && word == "." {
+                is_in_mail = false;
+            }
+            if word.is_empty() && !is_in_mail {
+                return;
+            }
+        }
+    }
+
+    async fn next(stream: &mut BufReader<TcpStream>) -> String {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap_or(0);
+        line.trim_end().to_owned()
+    }
+
+    async fn send(answers: &[(&'static str, &'static str)]) -> Sent {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = Smtp {
+            host: "127.0.0.1".to_owned(),
+            port: Some(listener.local_addr().unwrap().port()),
+            tls: Tls::None,
+            insecure: false,
+            user: Some("u".to_owned()),
+            password: Some("hush".to_owned().into()),
+        };
+        let mut all = answers.to_vec();
+        all.extend([
+            ("(greeting)", "220 here"),
+            ("EHLO", "250-here\r\n250 AUTH PLAIN"),
+            ("AUTH", "235 welcome"),
+            ("DATA", "354 go"),
+        ]);
+        let server = tokio::spawn(serve(listener, all));
+        let composer = Composer {
+            address: "support@example.org".to_owned(),
+            display_name: None,
+            domain: "example.org".to_owned(),
+            plus_address: false,
+            keys: Keys::new(vec![vec![1; 32]]).unwrap(),
+        };
+        let message_id = MessageId::authored("anna", "1");
+        let outbound = Outbound {
+            conversation_id: ConversationId::begun_by(&message_id),
+            message_id,
+            account: "support".to_owned(),
+            thread: String::new(),
+            recipients: vec![Recipient {
+                role: "to".to_owned(),
+                address: "anna@example.com".to_owned(),
+                name: None,
+            }],
+            subject: None,
+            text: "hello".to_owned(),
+            html: None,
+            attachments: Vec::new(),
+            references: Vec::new(),
+            automatic: false,
+            created_at: Moment::from_ms(0),
+        };
+        let sent = Sender::new(settings, None, composer)
+            .unwrap()
+            .send(&outbound, &[])
+            .await;
+        server.await.unwrap();
+        assert!(!format!("{sent:?}").contains("hush"), "{sent:?}");
+        sent
+    }
+
+    #[tokio::test]
+    async fn what_the_server_says_decides() {
+        #[derive(Debug, PartialEq)]
+        enum Outcome {
+            Accepted,
+            Refused,
+            Later,
+            Unknown,
+        }
+        use Outcome::*;
+        let rows: [(&str, &str, Outcome); 17] = [
+            ("none", "", Accepted),
+            ("(greeting)", "421 too busy", Later),
+            ("(greeting)", "", Later),
+            ("EHLO", "", Later),
+            ("AUTH", "535 5.7.8 wrong", Later),
+            ("AUTH", "454 4.7.0 not now", Later),
+            ("MAIL", "451 4.3.0 not now", Later),
+            ("MAIL", "530 5.7.0 log in first", Later),
+            ("MAIL", "552 5.3.4 too large", Refused),
+            ("RCPT", "450 4.2.0 greylisted", Later),
+            ("RCPT", "550 5.1.1 no such user", Refused),
+            ("RCPT", "", Later),
+            ("DATA", "554 5.7.1 no", Refused),
+            ("DATA", "", Later),
+            (".", "451 4.3.0 not now", Later),
+            (".", "554 5.7.1 spam", Refused),
+            (".", "", Unknown),
+        ];
+        for (word, answer, expected) in rows {
+            let sent = send(&[(word, answer)]).await;
+            let outcome = match &sent {
+                Sent::Accepted { .. } => Accepted,
+                Sent::Refused { .. } => Refused,
+                Sent::Later { .. } => Later,
+                Sent::Unknown { .. } => Unknown,
+            };
+            assert_eq!(outcome, expected, "{word} {answer}: {sent:?}");
+        }
+    }
+}
