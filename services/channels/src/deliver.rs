@@ -4,7 +4,7 @@
 //! another's. Within an account the store claims of each conversation only the
 //! oldest message, so conversations go side by side and each keeps its order.
 //! What cannot be sent now is tried again after 5 s, 10 s, … 1 h, for about three
-//! days ([`MAX_ATTEMPTS`]), and then failed.
+//! days (`MAX_ATTEMPTS`), and then failed.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
