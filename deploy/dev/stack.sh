@@ -6,7 +6,22 @@ cd "$repository"
 dir=$(mktemp -d "${TMPDIR:-/tmp}/tributary-stack-XXXXXX")
 chmod 755 "$dir"
 started=$SECONDS
-trap 'echo; echo "stopping"; "$here/guard.sh" "$dir" </dev/null' EXIT
+sleeper=
+# The roles first, as long as what they need is there.
+finish() {
+  trap '' INT TERM
+  echo
+  echo "stopping"
+  [ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null || true
+  local stopping=() role
+  for role in gateway worker router api; do
+    stop_pid "$dir/$role/pid" TERM 10 &
+    stopping+=($!)
+  done
+  wait "${stopping[@]}"
+  "$here/guard.sh" "$dir" </dev/null
+}
+trap finish EXIT
 trap 'exit 0' INT TERM
 
 cargo build --quiet --workspace --bin tributary
@@ -43,7 +58,7 @@ role api 9093
 cat <<END
 ready after $((SECONDS - started)) s. Each role's log: $dir/<role>/log
 
-  gateway     http://127.0.0.1:8080/in/demo     signed webhooks: make demo
+  gateway     http://127.0.0.1:8080/in/demo     signed webhooks
   api         http://127.0.0.1:8081/v1/tickets
   operators   127.0.0.1:9090 gateway, :9091 worker, :9092 router, :9093 api: /health/ready, /metrics
   Kafka       127.0.0.1:19092
@@ -51,9 +66,11 @@ ready after $((SECONDS - started)) s. Each role's log: $dir/<role>/log
   SMTP        127.0.0.1:11025      write to support@example.org or it@example.org as anna@example.com
   IMAP        127.0.0.1:11143      anna@example.com, password secret
 
+  TRIBUTARY_TOKEN=$token make demo
   curl -H 'Authorization: Bearer $token' http://127.0.0.1:8081/v1/tickets
 
 Ctrl-C stops all of it.
 END
 sleep infinity &
-wait $!
+sleeper=$!
+wait $sleeper
