@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
@@ -52,11 +52,15 @@ struct Patience {
     body: Duration,
     /// So long a large body waits for its place.
     place: Duration,
+    /// So long what is left of a body that is too long is read and thrown away: a
+    /// sender who is cut off in mid-body does not see his answer.
+    linger: Duration,
 }
 
 const PATIENCE: Patience = Patience {
     body: Duration::from_secs(30),
     place: Duration::from_secs(5),
+    linger: Duration::from_secs(2),
 };
 
 /// Why an input got no 2xx.
@@ -171,17 +175,28 @@ impl Gateway {
     async fn read(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refused> {
         let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length: Option<usize> = length.and_then(|text| text.parse().ok());
-        if length.is_some_and(|length| length > MAX_BODY_BYTES) {
-            return Err(Refused::TooLarge);
+        let mut chunks = body.into_data_stream();
+        let read = if length.is_some_and(|length| length > MAX_BODY_BYTES) {
+            Err(Refused::TooLarge)
+        } else {
+            let reading = self.read_within_size(&mut chunks);
+            timeout(self.patience.body, reading)
+                .await
+                .unwrap_or(Err(Refused::TooSlow))
+        };
+        // Who asks before he sends has sent nothing yet.
+        if matches!(read, Err(Refused::TooLarge)) && !headers.contains_key(EXPECT) {
+            let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+            // Whoever has more to send than this sees a closed connection.
+            let _ = timeout(self.patience.linger, rest).await;
         }
-        let reading = self.read_within_size(body);
-        timeout(self.patience.body, reading)
-            .await
-            .unwrap_or(Err(Refused::TooSlow))
+        read
     }
 
-    async fn read_within_size(&self, body: Body) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refused> {
-        let mut chunks = body.into_data_stream();
+    async fn read_within_size(
+        &self,
+        chunks: &mut BodyDataStream,
+    ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refused> {
         let mut read = BytesMut::new();
         let mut place = None;
         while let Some(chunk) = chunks.next().await {
@@ -656,6 +671,7 @@ mod tests {
         let patience = Patience {
             body: Duration::from_millis(2_000),
             place: Duration::from_millis(1),
+            linger: Duration::from_millis(1),
         };
         let house = House::open_within(patience).await;
         let slow = || {
