@@ -22,7 +22,7 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// A head that takes longer ends the connection; so does an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests under way may take after the stop.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub const GRACE: Duration = Duration::from_secs(4);
 /// After an `accept` that failed, for want of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -28,7 +28,7 @@ use crate::{commands, keys, listener, ops, telemetry};
 
 /// From the stop until loops that still run are cut off. With [`BUS_GRACE`] it
 /// stays under the ten seconds that a stop may take.
-const LOOPS_GRACE: Duration = Duration::from_secs(6);
+const LOOPS_GRACE: Duration = Duration::from_secs(5);
 /// For what the bus has under way after the loops have ended.
 const BUS_GRACE: Duration = Duration::from_secs(3);
 /// Between attempts to reach what is away at the start: doubles up to the second.
