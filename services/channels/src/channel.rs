@@ -52,6 +52,12 @@ pub trait Channel: Send + Sync {
     /// `send_deadline`.
     async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent;
 
+    /// Asks the provider whether the account works, and changes nothing there: what
+    /// it says, a line each, or what is wrong. `None`: there is nothing to ask.
+    async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
+        None
+    }
+
     /// After so long the outcome of a `send` counts as unknown.
     fn send_deadline(&self) -> Duration {
         Duration::from_secs(30)

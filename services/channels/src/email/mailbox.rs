@@ -54,9 +54,26 @@ pub struct Memory {
 }
 
 impl Mailbox {
+    /// Logs in and opens the mailbox, without reading any mail.
+    pub async fn try_out(&self) -> Result<String, String> {
+        let opened = async {
+            let mut connection = self.connect().await?;
+            connection.examine(&self.settings.mailbox).await
+        };
+        let opened = opened.await.map_err(|broken| broken.0)?;
+        Ok(format!(
+            "IMAP: mailbox {} opened, {} mails in it",
+            self.settings.mailbox, opened.exists
+        ))
+    }
+
+    async fn connect(&self) -> Result<Connection, Broken> {
+        Connection::open(&self.settings, &self.tls).await
+    }
+
     /// Reads until the connection breaks or the lease is lost.
     pub async fn read(&self, source: &Source) -> Result<(), PullError> {
-        let mut connection = Connection::open(&self.settings, &self.tls).await?;
+        let mut connection = self.connect().await?;
         let mut cursor = self.cursor(&mut connection, source).await?;
         if !cursor.save(source).await? {
             return Ok(());

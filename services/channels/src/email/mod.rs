@@ -123,6 +123,11 @@ impl Channel for Email {
         self.sender.send(outbound, files).await
     }
 
+    async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
+        let found = async { Ok(vec![self.mailbox.try_out().await?, self.sender.try_out().await?]) };
+        Some(found.await)
+    }
+
     fn send_deadline(&self) -> Duration {
         send::DEADLINE
     }

@@ -54,6 +54,18 @@ impl Sender {
         })
     }
 
+    /// Connects and logs in, without sending anything.
+    pub async fn try_out(&self) -> Result<String, String> {
+        match within(COMMAND_TIMEOUT, self.connect()).await {
+            Ok(mut connection) => {
+                let _ = timeout(GOOD_BYE_TIMEOUT, connection.abort()).await;
+                Ok("SMTP: the server takes mail from us".to_owned())
+            }
+            Err(Failure::Smtp(error)) => Err(describe(&error)),
+            Err(Failure::TimedOut) => Err("the SMTP server does not answer".to_owned()),
+        }
+    }
+
     pub async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent {
         let composed = match self.composer.compose(outbound, files) {
             Ok(composed) => composed,

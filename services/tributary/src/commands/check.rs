@@ -24,7 +24,7 @@ pub async fn run(arguments: &Arguments, settings: Settings) -> Result<()> {
         super::print(&line)?;
     }
     match &arguments.live {
-        Some(name) => live(&checked, name),
+        Some(name) => live(&checked, name).await,
         None => Ok(()),
     }
 }
@@ -81,12 +81,18 @@ fn without_password(url: &str) -> String {
     }
 }
 
-fn live(checked: &Checked, name: &str) -> Result<()> {
+async fn live(checked: &Checked, name: &str) -> Result<()> {
     let Some(account) = checked.accounts.get(name) else {
         bail!("there is no account {name}");
     };
-    super::print(&format!(
-        "account {name}: its channel ({}) offers no live check",
-        account.plan.channel
-    ))
+    match account.channel.try_out().await {
+        None => super::print(&format!(
+            "account {name}: its channel ({}) has nobody to ask",
+            account.plan.channel
+        )),
+        Some(Ok(lines)) => lines
+            .iter()
+            .try_for_each(|line| super::print(&format!("account {name}: {line}"))),
+        Some(Err(reason)) => bail!("account {name}: {reason}"),
+    }
 }
