@@ -47,6 +47,100 @@ fn the_examples_of_the_manual_can_be_read() {
     assert!(settings.accounts.iter().any(|account| account.name == "demo"));
     assert_eq!(settings.public_url(), "https://desk.example.com");
     assert_eq!(settings.employee_domains, ["example.com"]);
+    let checked = check::check(settings, crate::keys::throwaway().unwrap()).unwrap();
+    assert_eq!(checked.declarations().len(), 1);
+    assert_eq!(checked.people(), ["Grace Hopper"]);
+    let declared = checked.declared();
+    let counts = (declared.calendars.len(), declared.policies.len(), declared.rules.len());
+    assert_eq!(counts, (1, 1, 1));
+}
+
+#[test]
+fn the_whole_is_checked() {
+    let account = |rest: &str| format!("[[accounts]]\nname = \"a\"\nchannel = \"webhook\"\n{rest}\n");
+    let secrets = "secrets = [\"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"]";
+    let cases = [
+        (
+            "[desk]\nlisten = \"nowhere\"".to_owned(),
+            "desk.listen: \"nowhere\" is no address",
+        ),
+        (
+            "[ops]\nlisten = \"127.0.0.1:8080\"".to_owned(),
+            "ops.listen: 127.0.0.1:8080 is public.listen already",
+        ),
+        (
+            "[public]\nurl = \"ftp://x\"".to_owned(),
+            "public.url: \"ftp://x\" is no address of a site",
+        ),
+        (
+            "[store]\nurl = \"mysql:x\"".to_owned(),
+            "store.url: must begin with sqlite: or postgres://",
+        ),
+        (
+            "[bus]\nurl = \"kafka:host\"".to_owned(),
+            "bus.url: \"host\" is no broker",
+        ),
+        (
+            "[bus]\npartitions = 0".to_owned(),
+            "bus.partitions: 0 is not between 1 and 1000",
+        ),
+        (
+            "[leases]\nperiod_seconds = 0".to_owned(),
+            "leases.period_seconds: 0 is not between",
+        ),
+        ("[router]\nreaders = 65".to_owned(), "router.readers: 65 is not between"),
+        ("[spool]\nmax_bytes = 1".to_owned(), "spool.max_bytes: 1 is not between"),
+        (
+            "[log]\nlevel = \"loud\"".to_owned(),
+            "log.level: \"loud\" is none of error",
+        ),
+        ("queues = []".to_owned(), "queues: there must be at least one"),
+        ("[[people]]\nname = \"\"".to_owned(), "people[0].name: is empty"),
+        (
+            "[[people]]\nname = \"x\"\n[[people]]\nname = \"x\"".to_owned(),
+            "people.x: there are two of this name",
+        ),
+        (
+            "[[queues]]\nname = \"q\"\npolicy = \"p\"".to_owned(),
+            "queues.q.policy: \"p\" is not declared, and nothing else is",
+        ),
+        (
+            account(&format!("queue = \"q\"\n{secrets}")),
+            "accounts.a.queue: \"q\" is not declared; there are support",
+        ),
+        (
+            account("secrest = []"),
+            "accounts.a.secrest: unknown key; did you mean accounts.a.secrets?",
+        ),
+        (account(""), "accounts.a.secrets: missing"),
+        (
+            account("secrets = [\"x\"]"),
+            "accounts.a: secrets: a webhook secret begins with whsec_",
+        ),
+        (
+            "[[accounts]]\nname = \"a\"\nchannel = \"wehbook\"".to_owned(),
+            "accounts.a: there is no channel \"wehbook\", did you mean \"webhook\"?",
+        ),
+        (
+            "[[rules]]\nname = \"r\"\nthen = { queue = \"suport\" }".to_owned(),
+            "rule `r`: ",
+        ),
+        (
+            "[[calendars]]\nname = \"c\"\ntime_zone = \"Mars/Base\"\nhours.mon = [\"08:00-09:00\"]".to_owned(),
+            "calendar `c`: ",
+        ),
+        (
+            "[[policies]]\nname = \"p\"\ncalendar = \"c\"".to_owned(),
+            "policy `p`: unknown calendar `c`",
+        ),
+    ];
+    for (text, expected) in cases {
+        let settings = read(&text, &[]).unwrap();
+        let checked = check::check(settings, crate::keys::throwaway().unwrap());
+        let problems = checked.err().map(|invalid| invalid.0).unwrap_or_default();
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        assert!(problems[0].starts_with(expected), "{text}: {problems:?}");
+    }
 }
 
 #[test]
