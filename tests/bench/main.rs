@@ -322,7 +322,10 @@ async fn routing_rate(site: &Site) -> Result<f64> {
 async fn latency(site: &Site, rows: &mut Vec<Row>) -> Result<()> {
     println!("POST to ticket at 200 messages/s");
     let token = site.command(&["token", "create", "--name", "bench"]).await?;
-    let (_gateway, _router, _api) = tokio::try_join!(site.start("gateway"), site.start("router"), site.start("api"))?;
+    let (_gateway, router, _api) = tokio::try_join!(site.start("gateway"), site.start("router"), site.start("api"))?;
+    // Until the router has its partitions.
+    fill(&site.target()?, 100).await?;
+    ops::quiet(std::slice::from_ref(&router.ops), Duration::from_secs(60)).await?;
     let target = site.target()?;
     let desk = format!("http://{}/v1/tickets?limit=200", site.desk);
     let client = reqwest::Client::new();

@@ -2,9 +2,11 @@
 //! `deploy/dev` on free ports when first asked for, and stopped by a guard
 //! process even if this one is killed.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -16,14 +18,23 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// As many free ports of the loopback, all different.
+/// As many free ports of the loopback; none is given twice, though it may not be
+/// in use yet.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let listeners: Vec<TcpListener> = (0..N)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<_, _>>()?;
+    static GIVEN: std::sync::Mutex<BTreeSet<u16>> = std::sync::Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Held until all are found, so that they differ.
+    let mut listeners = Vec::new();
     let mut ports = [0; N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
+    for port in &mut ports {
+        *port = loop {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let found = listener.local_addr()?.port();
+            listeners.push(listener);
+            if given.insert(found) {
+                break found;
+            }
+        };
     }
     Ok(ports)
 }
