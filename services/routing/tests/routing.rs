@@ -1,5 +1,7 @@
 //! Routing through its public doors, on the embedded log and database.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
