@@ -55,7 +55,7 @@ pub struct Broken(pub String);
 
 impl Connection {
     /// Connects and logs in.
-    pub async fn open(settings: &Imap, tls: &Arc<ClientConfig>) -> Result<Self, Broken> {
+    pub async fn open(settings: &Imap, tls: Option<&Arc<ClientConfig>>) -> Result<Self, Broken> {
         let mut client = within(COMMAND_TIMEOUT, "connecting", connect(settings, tls)).await??;
         if settings.tls == Tls::Upgraded {
             client = within(COMMAND_TIMEOUT, "starting TLS", start_tls(client, settings, tls)).await??;
@@ -251,7 +251,7 @@ impl Connection {
     }
 }
 
-async fn connect(settings: &Imap, tls: &Arc<ClientConfig>) -> Result<Client<Stream>, Broken> {
+async fn connect(settings: &Imap, tls: Option<&Arc<ClientConfig>>) -> Result<Client<Stream>, Broken> {
     let tcp = TcpStream::connect((settings.host.as_str(), settings.port()))
         .await
         .map_err(|error| Broken(describe_io("connecting", &error)))?;
@@ -277,7 +277,7 @@ async fn connect(settings: &Imap, tls: &Arc<ClientConfig>) -> Result<Client<Stre
 async fn start_tls(
     mut client: Client<Stream>,
     settings: &Imap,
-    tls: &Arc<ClientConfig>,
+    tls: Option<&Arc<ClientConfig>>,
 ) -> Result<Client<Stream>, Broken> {
     let started = client.run_command_and_check_ok("STARTTLS", None).await;
     started.map_err(|error| Broken(describe("STARTTLS", &error)))?;
@@ -287,9 +287,12 @@ async fn start_tls(
     }
 }
 
-async fn secure(tcp: TcpStream, settings: &Imap, tls: &Arc<ClientConfig>) -> Result<Stream, Broken> {
+async fn secure(tcp: TcpStream, settings: &Imap, tls: Option<&Arc<ClientConfig>>) -> Result<Stream, Broken> {
     let name = ServerName::try_from(settings.host.clone());
     let name = name.map_err(|_| Broken("imap.host is no name that a certificate can have".to_owned()))?;
+    let Some(tls) = tls else {
+        return Err(Broken("TLS was not prepared".to_owned()));
+    };
     let secured = TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await;
     let stream = secured.map_err(|error| Broken(format!("no TLS with the IMAP server: {error}")))?;
     Ok(Either::Right(Box::new(stream)))

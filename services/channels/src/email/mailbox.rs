@@ -38,7 +38,8 @@ const MAX_FAILURES: u32 = 3;
 pub struct Mailbox {
     pub settings: Imap,
     pub since: Since,
-    pub tls: Arc<ClientConfig>,
+    /// Unless the connection is plain.
+    pub tls: Option<Arc<ClientConfig>>,
     pub reader: Arc<Reader>,
     /// What outlives a connection.
     pub memory: Mutex<Memory>,
@@ -68,7 +69,7 @@ impl Mailbox {
     }
 
     async fn connect(&self) -> Result<Connection, Broken> {
-        Connection::open(&self.settings, &self.tls).await
+        Connection::open(&self.settings, self.tls.as_ref()).await
     }
 
     /// Reads until the connection breaks or the lease is lost.

@@ -65,7 +65,7 @@ pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<A
     let ca = settings.ca.as_deref();
     Ok(Arc::new(Email {
         mailbox: Mailbox {
-            tls: tls::client(ca)?,
+            tls: tls::client(settings.imap.tls, ca)?,
             settings: settings.imap,
             since: settings.since,
             reader: Arc::clone(&reader),

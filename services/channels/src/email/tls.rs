@@ -6,22 +6,31 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-/// What a connection to a mail server trusts. `ca`: certificates in PEM.
-pub fn client(ca: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+use super::settings::Tls;
+
+/// What a connection to a mail server trusts; `None` if it is plain. `ca`:
+/// certificates in PEM.
+pub fn client(tls: Tls, ca: Option<&str>) -> Result<Option<Arc<ClientConfig>>, String> {
+    let own = certificates(ca)?;
+    if tls == Tls::None {
+        return Ok(None);
+    }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for certificate in certificates(ca)? {
+    for certificate in own {
         roots.add(certificate).map_err(|error| format!("ca: {error}"))?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("tls: {error}"))?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    Ok(Some(Arc::new(
+        builder.with_root_certificates(roots).with_no_client_auth(),
+    )))
 }
 
 /// The certificates of a PEM text; none at all is a mistake.
-pub fn certificates(ca: Option<&str>) -> Result<Vec<CertificateDer<'static>>, String> {
+fn certificates(ca: Option<&str>) -> Result<Vec<CertificateDer<'static>>, String> {
     let Some(pem) = ca else {
         return Ok(Vec::new());
     };
