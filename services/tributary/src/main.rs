@@ -4,8 +4,10 @@
 mod commands;
 mod settings;
 
+mod greeting;
 mod keys;
 mod roles;
+mod tasks;
 
 mod gauges;
 mod listener;

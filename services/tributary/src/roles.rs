@@ -2,7 +2,6 @@
 //! and stops all of it within ten seconds.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,22 +14,21 @@ use futures_util::FutureExt;
 use prometheus_client::registry::Registry;
 use store::Store;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::gauges::Gauges;
+use crate::greeting::Greeting;
 use crate::ops::Ops;
 use crate::settings::check::{self, Checked};
 use crate::settings::{Invalid, Settings};
-use crate::{commands, keys, listener, ops, telemetry};
+use crate::tasks::{Tasks, watch_signals};
+use crate::{keys, listener, ops, telemetry};
 
-/// From the stop until loops that still run are cut off. With [`BUS_GRACE`] it
-/// stays under the ten seconds that a stop may take.
-const LOOPS_GRACE: Duration = Duration::from_secs(5);
-/// For what the bus has under way after the loops have ended.
+/// For what the bus has under way after the tasks have ended.
 const BUS_GRACE: Duration = Duration::from_secs(3);
+/// For the database's connections, which have nothing to do any more.
+const STORE_GRACE: Duration = Duration::from_secs(1);
 /// Between attempts to reach what is away at the start: doubles up to the second.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
@@ -147,10 +145,10 @@ fn checked(role: Role, settings: Settings) -> Result<(Checked, bool)> {
 }
 
 /// The role's listeners, taken before anything else begins.
-struct Ports {
-    public: Option<TcpListener>,
-    desk: Option<TcpListener>,
-    ops: TcpListener,
+pub struct Ports {
+    pub public: Option<TcpListener>,
+    pub desk: Option<TcpListener>,
+    pub ops: TcpListener,
 }
 
 impl Ports {
@@ -176,17 +174,8 @@ fn create_data_folder(settings: &Settings) -> Result<()> {
     made.with_context(|| format!("data.path: cannot create {}", path.display()))
 }
 
-/// The tasks of the process: when one ends with a fault, all end.
-struct Tasks {
-    running: JoinSet<(&'static str, Result<()>)>,
-    stop: CancellationToken,
-}
-
 async fn start(role: Role, checked: Checked, ports: Ports, stop: &CancellationToken) -> Result<()> {
-    let mut tasks = Tasks {
-        running: JoinSet::new(),
-        stop: stop.clone(),
-    };
+    let mut tasks = Tasks::new(stop.clone());
     let mut registry = telemetry::registry();
     let gauges = Gauges::new(role, &mut registry);
     let parts = Arc::new(Parts::new(registry));
@@ -209,6 +198,9 @@ async fn start(role: Role, checked: Checked, ports: Ports, stop: &CancellationTo
     let finished = tasks.finish().await;
     if let Some(bus) = parts.bus.get() {
         bus.stop(BUS_GRACE).await;
+    }
+    if let Some(store) = parts.store.get() {
+        let _ = tokio::time::timeout(STORE_GRACE, store.close()).await;
     }
     outcome.and(finished)
 }
@@ -364,117 +356,4 @@ fn owner() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let random = uuid::Uuid::new_v4().simple().to_string();
     format!("{}-{}-{}", host.trim(), std::process::id(), &random[..8])
-}
-
-impl Tasks {
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<()>> + Send + 'static) {
-        self.running.spawn(async move { (name, task.await) });
-    }
-
-    fn listen(&mut self, name: &'static str, listener: TcpListener, routes: axum::Router) {
-        self.spawn(name, listener::serve(name, listener, routes, self.stop.clone()));
-    }
-
-    /// Waits for the end of all: after the stop, which comes from outside or from
-    /// the first fault.
-    async fn finish(mut self) -> Result<()> {
-        let mut fault = None;
-        let stop = self.stop.clone();
-        let too_late = async {
-            stop.cancelled().await;
-            tokio::time::sleep(LOOPS_GRACE).await;
-        };
-        tokio::pin!(too_late);
-        loop {
-            let ended = tokio::select! {
-                ended = self.running.join_next() => ended,
-                () = &mut too_late => {
-                    tracing::warn!(tasks = self.running.len(), "some tasks did not stop in time and are cut off");
-                    self.running.shutdown().await;
-                    None
-                }
-            };
-            let error = match ended {
-                None => break,
-                Some(Ok((name, Ok(())))) if self.stop.is_cancelled() => {
-                    tracing::debug!(task = name, "ended");
-                    continue;
-                }
-                Some(Ok((name, Ok(())))) => anyhow::anyhow!("{name} ended though nobody stopped it"),
-                Some(Ok((name, Err(error)))) => error.context(name),
-                Some(Err(error)) => anyhow::Error::new(error).context("a task broke"),
-            };
-            let chain = format!("{error:#}");
-            tracing::error!(error = chain, "stopping because of a fault");
-            fault.get_or_insert(error);
-            self.stop.cancel();
-        }
-        fault.map_or(Ok(()), Err)
-    }
-}
-
-/// The first signal stops in order, the second at once.
-async fn watch_signals(stop: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("cannot listen for signals");
-        return;
-    };
-    for is_second in [false, true] {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if is_second {
-            std::process::exit(1);
-        }
-        tracing::info!("stopping; a second signal stops at once");
-        stop.cancel();
-    }
-}
-
-/// What listens where, and what to try next: known at the binding of the ports,
-/// printed once the role works.
-struct Greeting {
-    lines: Vec<String>,
-    token_file: std::path::PathBuf,
-    desk: Option<SocketAddr>,
-}
-
-impl Greeting {
-    fn new(role: Role, settings: &Settings, ports: &Ports) -> Self {
-        let address = |listener: Option<&TcpListener>| listener.and_then(|listener| listener.local_addr().ok());
-        let desk = address(ports.desk.as_ref());
-        let data = settings.data.path.display();
-        let version = env!("CARGO_PKG_VERSION");
-        let mut lines = vec![format!("Tributary {version}, {}, data in {data}", role.as_str())];
-        let listeners = [
-            ("public", address(ports.public.as_ref()), "POST /in/{account}"),
-            ("desk", desk, "/v1/tickets, /v1/openapi.json"),
-            ("ops", address(Some(&ports.ops)), "/health/ready, /metrics"),
-        ];
-        for (name, address, routes) in listeners {
-            lines.extend(address.map(|address| format!("  {name:<8} http://{address}  {routes}")));
-        }
-        Self {
-            lines,
-            token_file: settings.in_data(keys::TOKEN_FILE),
-            desk,
-        }
-    }
-
-    fn print(mut self) {
-        if let Some(desk) = self.desk.filter(|_| self.token_file.exists()) {
-            let file = self.token_file.display();
-            self.lines.extend([
-                format!("  token    {file}  (administrator)"),
-                "Try: make demo".to_owned(),
-                format!("     curl -H \"Authorization: Bearer $(cat {file})\" http://{desk}/v1/tickets"),
-            ]);
-        }
-        for line in self.lines {
-            // Nobody may be listening; that is no fault.
-            let _ = commands::print(&line);
-        }
-    }
 }
