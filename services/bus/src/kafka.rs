@@ -157,6 +157,9 @@ impl Kafka {
                 let (_, end) = client.fetch_watermarks(&topic, partition.id(), QUESTION_TIMEOUT)?;
                 ends.push((partition.id(), end));
             }
+            if ends.is_empty() {
+                return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition));
+            }
             Ok(ends)
         })
         .await
