@@ -14,6 +14,8 @@ use html5ever::tokenizer::{BufferQueue, Tag, TagKind, Token, TokenSink, TokenSin
 pub const MAX_BYTES: usize = 1024 * 1024;
 /// Deeper HTML likewise.
 pub const MAX_DEPTH: usize = 256;
+/// The text of longer HTML is what stands between its tags, not laid out.
+const MAX_LAID_OUT_BYTES: usize = 256 * 1024;
 
 /// Elements that html5ever may make of one document.
 const MAX_ELEMENTS: usize = 100_000;
@@ -47,7 +49,14 @@ pub fn clean(html: &str) -> Cleaned {
         };
     }
     let sanitised = sanitise(html);
-    let text = to_text(&sanitised).unwrap_or(scan.text);
+    // Laying out a long word takes the square of its length, and escaping makes
+    // words longer.
+    let laid_out = if sanitised.len() <= MAX_LAID_OUT_BYTES {
+        to_text(&sanitised)
+    } else {
+        None
+    };
+    let text = laid_out.unwrap_or(scan.text);
     Cleaned {
         html: Some(sanitised),
         text: tidy(&text),

@@ -158,11 +158,15 @@ impl Router {
                 Err(Left::Refused(reason)) => part.halve(reason, &mut parts),
                 Err(Left::Elsewhere(offset)) => {
                     tracing::info!(partition, offset, "partition stands elsewhere, going there");
-                    // A seek that fails shows again with the next batch.
-                    if let Err(error) = self.reader.seek(partition, offset).await {
-                        tracing::warn!(partition, %error, "seek failed");
-                    }
-                    return Ok(());
+                    return match self.reader.seek(partition, offset).await {
+                        Ok(()) => Ok(()),
+                        Err(error @ bus::Error::Settings(_)) => Err(Error::Bus(error)),
+                        // Shows again with the next batch.
+                        Err(error) => {
+                            tracing::warn!(partition, %error, "seek failed");
+                            Ok(())
+                        }
+                    };
                 }
                 Err(Left::Stopped) => return Ok(()),
                 Err(Left::Fault(error)) => return Err(error),
@@ -175,12 +179,14 @@ impl Router {
     /// Tries one part until it is applied or has to be left.
     async fn apply(&self, topic: &str, partition: i32, part: &Part) -> Result<(), Left> {
         let mut pause = BACKOFF.0;
+        let mut rest = Duration::from_millis(1);
         loop {
             match self.step(topic, partition, part).await {
                 Ok(Step::Applied) => return Ok(()),
                 Ok(Step::Again) => {
                     self.metrics.stale.inc();
-                    if self.stop.is_cancelled() {
+                    // Whoever is faster each time must not keep a core busy here.
+                    if self.is_stopped_within(&mut rest).await {
                         return Err(Left::Stopped);
                     }
                 }

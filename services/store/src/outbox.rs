@@ -175,7 +175,7 @@ impl Store {
     /// Rows not settled yet, uncertain ones not counted; and the earliest due moment.
     pub async fn outbox_pending(&self) -> Result<(i64, Option<Moment>), Error> {
         let statement = sql(
-            "SELECT COUNT(*) AS waiting, MIN(due_at) AS due_at FROM outbox",
+            "SELECT COUNT(*) AS waiting, MIN(CASE WHEN state = 'queued' THEN due_at END) AS due_at FROM outbox",
             "counting messages to send",
         );
         let found = self

@@ -30,7 +30,7 @@ pub struct Arguments {
     /// To which account, of channel `webhook`
     #[arg(long, default_value = "demo")]
     account: String,
-    /// Who writes: ADDRESS or 'NAME <ADDRESS>'
+    /// Who writes: `ADDRESS` or `NAME <ADDRESS>`
     #[arg(long, value_name = "ADDRESS")]
     from: String,
     /// What the sender is called
