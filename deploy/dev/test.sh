@@ -6,12 +6,13 @@ log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 failed=0
 
-# part NAME COMMAND…: runs it, shows what it prints, keeps it for the totals.
+# part NAME COMMAND…: runs it, shows what it prints, keeps it for the totals. What
+# hangs is ended, so that the parts after it still run and the end names it.
 part() {
   local name=$1 started=$SECONDS
   shift
   echo "── $name"
-  "$@" 2>&1 | tee "$log/$name" || { failed=1; echo "── $name: failed"; }
+  timeout --kill-after=10 25m "$@" 2>&1 | tee "$log/$name" || { failed=1; echo "── $name: failed"; }
   echo "── $name: $((SECONDS - started)) s"
 }
 

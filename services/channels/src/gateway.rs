@@ -33,6 +33,8 @@ const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 /// parsed on a thread of its own.
 const SMALL_BODY_BYTES: usize = 64 * 1024;
 const LARGE_BODIES: usize = 32;
+/// So much of what follows a body that is too long is read and thrown away.
+const LINGER_BYTES: usize = 4 * MAX_BODY_BYTES;
 /// Of the sender's headers, a value longer than this is not kept.
 const MAX_KEPT_HEADER_BYTES: usize = 8 * 1024;
 /// When to come again after a 503.
@@ -186,7 +188,16 @@ impl Gateway {
         };
         // Who asks before he sends has sent nothing yet.
         if matches!(read, Err(Refused::TooLarge)) && !headers.contains_key(EXPECT) {
-            let rest = async { while let Some(Ok(_)) = chunks.next().await {} };
+            // Bounded in bytes too: a time-out is not looked at while there is always more.
+            let rest = async {
+                let mut left = LINGER_BYTES;
+                while let Some(Ok(chunk)) = chunks.next().await {
+                    left = left.saturating_sub(chunk.len());
+                    if left == 0 {
+                        break;
+                    }
+                }
+            };
             // Whoever has more to send than this sees a closed connection.
             let _ = timeout(self.patience.linger, rest).await;
         }
