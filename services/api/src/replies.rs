@@ -44,6 +44,15 @@ struct Note {
     text: String,
 }
 
+/// Who wants something written where, under which name.
+struct Request {
+    conversation: ConversationId,
+    author: String,
+    idempotency_key: String,
+    /// Tells a repeat from another request under the same key: what, where, and the body byte for byte.
+    sha256: String,
+}
+
 /// What is to be written.
 enum Writing {
     /// With the bytes of its attachments.
@@ -75,16 +84,8 @@ pub async fn reply(
     key: IdempotencyKey,
     body: Body,
 ) -> Result<(StatusCode, Json<MessageView>), Error> {
-    let id = conversations::parse(&id)?;
-    let key = key.required()?;
-    let request_sha256 = fingerprint("reply", &id, &body);
-    let reply: Reply = body.read()?;
-    let authored = Authored {
-        author: &person,
-        idempotency_key: &key,
-        request_sha256: &request_sha256,
-    };
-    write(&desk, &id, &authored, &draft(reply)?).await
+    let request = Request::read("reply", person, &id, key, &body)?;
+    write(&desk, &request, &draft(body.read()?)?).await
 }
 
 /// Writes a note that the contact never sees.
@@ -108,23 +109,32 @@ pub async fn note(
     key: IdempotencyKey,
     body: Body,
 ) -> Result<(StatusCode, Json<MessageView>), Error> {
-    let id = conversations::parse(&id)?;
-    let key = key.required()?;
-    let request_sha256 = fingerprint("note", &id, &body);
+    let request = Request::read("note", person, &id, key, &body)?;
     let Note { text } = body.read()?;
-    let authored = Authored {
-        author: &person,
-        idempotency_key: &key,
-        request_sha256: &request_sha256,
-    };
-    write(&desk, &id, &authored, &Writing::Note(checked_text(text)?)).await
+    write(&desk, &request, &Writing::Note(checked_text(text)?)).await
 }
 
-/// Tells a repeat from another request under the same key: what, where, and the body byte for byte.
-fn fingerprint(what: &str, id: &ConversationId, body: &Body) -> String {
-    let mut bytes = format!("{what} {id}\n").into_bytes();
-    bytes.extend_from_slice(&body.bytes);
-    sha256_hex(&bytes)
+impl Request {
+    fn read(what: &str, author: String, id: &str, key: IdempotencyKey, body: &Body) -> Result<Self, Error> {
+        let conversation = conversations::parse(id)?;
+        let idempotency_key = key.required()?;
+        let mut bytes = format!("{what} {conversation}\n").into_bytes();
+        bytes.extend_from_slice(&body.bytes);
+        Ok(Self {
+            conversation,
+            author,
+            idempotency_key,
+            sha256: sha256_hex(&bytes),
+        })
+    }
+
+    fn authored(&self) -> Authored<'_> {
+        Authored {
+            author: &self.author,
+            idempotency_key: &self.idempotency_key,
+            request_sha256: &self.sha256,
+        }
+    }
 }
 
 /// Checks what can be checked without knowing the conversation.
@@ -161,18 +171,14 @@ fn checked_text(text: String) -> Result<String, Error> {
 
 /// Loads, lets the model decide, commits; again, if somebody else was faster. A
 /// concurrent repeat that won is found by the next round.
-async fn write(
-    desk: &Desk,
-    id: &ConversationId,
-    authored: &Authored<'_>,
-    writing: &Writing,
-) -> Result<(StatusCode, Json<MessageView>), Error> {
+async fn write(desk: &Desk, request: &Request, writing: &Writing) -> Result<(StatusCode, Json<MessageView>), Error> {
+    let authored = request.authored();
     for _ in 0..ATTEMPTS {
-        let conversation = conversations::load(desk, id).await?;
-        if let Some(answer) = written_before(desk, authored).await? {
+        let conversation = conversations::load(desk, &request.conversation).await?;
+        if let Some(answer) = written_before(desk, &authored).await? {
             return Ok(answer);
         }
-        let changes = decide(desk, &conversation, authored, writing).await?;
+        let changes = decide(desk, &conversation, &authored, writing).await?;
         keep_files(desk, writing).await?;
         if desk.store.commit(&changes).await? == Outcome::Applied {
             let message_id = MessageId::authored(authored.author, authored.idempotency_key);
