@@ -11,7 +11,6 @@ use std::time::SystemTime;
 
 use sqlx::any::AnyRow;
 
-use model::conversation::StoredMessage;
 use model::event::DeliveryState;
 use model::id::MessageId;
 use model::outbound::Outbound;
@@ -64,7 +63,8 @@ impl Store {
     /// oldest unsettled only, so that order holds. They go to `sending`. Claims
     /// nothing if `fence` is no longer that of the account's [`lease_name`]. After
     /// an error rows may be claimed all the same: give the lease back and take it
-    /// anew, and they are interrupted ones.
+    /// anew, and they are interrupted ones. A row that cannot be read fails by
+    /// itself, with the reason, and the others go on.
     pub async fn claim_outbox(
         &self,
         account: &str,
@@ -77,17 +77,24 @@ impl Store {
         if !holds(&mut transaction, &lease_name(account), fence).await? {
             return Ok(Vec::new());
         }
-        let attempts = claim(&mut transaction, account, fence, now, limit).await?;
-        let outbounds = outbounds(&mut transaction, attempts.keys()).await?;
+        let mut attempts = claim(&mut transaction, account, fence, now, limit).await?;
+        let mut claimed = Vec::new();
+        for (message_id, outbound) in outbounds(&mut transaction, attempts.keys()).await? {
+            let attempts = attempts.remove(&message_id).unwrap_or(0);
+            match outbound {
+                Ok(outbound) => claimed.push(Claimed {
+                    outbound,
+                    attempts,
+                    fence,
+                }),
+                Err(reason) => give_up(&mut transaction, &message_id, fence, &reason, now).await?,
+            }
+        }
+        for message_id in attempts.keys() {
+            give_up(&mut transaction, message_id, fence, "the message is gone", now).await?;
+        }
         transaction.commit(doing).await?;
-        Ok(outbounds
-            .into_iter()
-            .map(|outbound| Claimed {
-                attempts: attempts.get(&outbound.message_id).copied().unwrap_or(0),
-                fence,
-                outbound,
-            })
-            .collect())
+        Ok(claimed)
     }
 
     /// Rows of an account that an earlier holder (a lower fence) left in `sending`.
@@ -224,11 +231,11 @@ async fn claim(
     Ok(attempts)
 }
 
-/// What the channel is given, in the order of writing.
+/// What the channel is given, or why it cannot be read, in the order of writing.
 async fn outbounds(
     connection: &mut Connection,
     message_ids: impl Iterator<Item = &MessageId>,
-) -> Result<Vec<Outbound>, Error> {
+) -> Result<Vec<(MessageId, Result<Outbound, String>)>, Error> {
     let found = rows(
         concat!(
             "SELECT ",
@@ -244,14 +251,35 @@ async fn outbounds(
     .await?;
     let mut outbounds = Vec::new();
     for row in &found {
-        let stored = message_of(row)?;
-        let references = references(connection, &stored.conversation_id, Some(&stored.id)).await?;
-        outbounds.push(outbound_of(row, stored, references)?);
+        let message_id = parsed(row, "id", MessageId::parse)?;
+        let outbound = match outbound_of(connection, row).await {
+            Ok(outbound) => Ok(outbound),
+            Err(Error::Corrupt(reason)) => Err(reason),
+            Err(error) => return Err(error),
+        };
+        outbounds.push((message_id, outbound));
     }
     Ok(outbounds)
 }
 
-fn outbound_of(row: &AnyRow, stored: StoredMessage, references: Vec<String>) -> Result<Outbound, Error> {
+/// A message that can never be given to a channel fails.
+async fn give_up(
+    connection: &mut Connection,
+    message_id: &MessageId,
+    fence: i64,
+    reason: &str,
+    now: Moment,
+) -> Result<(), Error> {
+    // The reason may quote what was written: it is for the desk, not for the log.
+    tracing::error!(message.id = %message_id, "a message to send cannot be read, it fails");
+    let error = format!("it cannot be read any more: {reason}");
+    settle::fail(connection, message_id, Guard::ClaimedUnder(fence), &error, now).await?;
+    Ok(())
+}
+
+async fn outbound_of(connection: &mut Connection, row: &AnyRow) -> Result<Outbound, Error> {
+    let stored = message_of(row)?;
+    let references = references(connection, &stored.conversation_id, Some(&stored.id)).await?;
     let message = stored.message;
     Ok(Outbound {
         message_id: stored.id,

@@ -11,7 +11,7 @@ use model::time::Moment;
 use super::{Settlement, lease_name};
 use crate::connection::{Connection, Transaction};
 use crate::lease::holds;
-use crate::sql::{get, json, parsed, parsed_if_any, sql, to_json};
+use crate::sql::{get, json, parsed, sql, to_json};
 use crate::write::insert_external_ids;
 use crate::{Error, Store, announcements};
 
@@ -71,10 +71,7 @@ impl Store {
                     && advance(&mut transaction, message_id, DeliveryState::Sent, None, now).await?
                     && add_external_ids(&mut transaction, message_id, external_ids).await?
             }
-            Settlement::Failed { error } => {
-                take_out(&mut transaction, message_id, guard).await?
-                    && advance(&mut transaction, message_id, DeliveryState::Failed, Some(error), now).await?
-            }
+            Settlement::Failed { error } => fail(&mut transaction, message_id, guard, error, now).await?,
             Settlement::Uncertain { error } => {
                 take_out(&mut transaction, message_id, guard).await?
                     && advance(&mut transaction, message_id, DeliveryState::Uncertain, Some(error), now).await?
@@ -128,6 +125,18 @@ impl Store {
         let found: Vec<String> = self.read_all(statement, |row| get(row, "id")).await?;
         Ok(found.first().map(|_| false))
     }
+}
+
+/// It will never work.
+pub(super) async fn fail(
+    connection: &mut Connection,
+    message_id: &MessageId,
+    guard: Guard,
+    error: &str,
+    now: Moment,
+) -> Result<bool, Error> {
+    Ok(take_out(connection, message_id, guard).await?
+        && advance(connection, message_id, DeliveryState::Failed, Some(error), now).await?)
 }
 
 async fn account_of(connection: &mut Connection, message_id: &MessageId) -> Result<String, Error> {
@@ -193,7 +202,7 @@ async fn advance(
     connection: &mut Connection,
     message_id: &MessageId,
     state: DeliveryState,
-    error: Option<&String>,
+    error: Option<&str>,
     now: Moment,
 ) -> Result<bool, Error> {
     let Some(conversation) = lock_conversation(connection, message_id).await? else {
@@ -206,11 +215,13 @@ async fn advance(
     .bind(message_id.as_str())
     .first(connection)
     .await?;
-    let known = match &row {
-        Some(row) => parsed_if_any(row, "delivery", DeliveryState::parse)?,
+    let known: Option<String> = match &row {
+        Some(row) => get(row, "delivery")?,
         None => None,
     };
-    if known.is_none_or(|known| known >= state) {
+    let Some(known) = known else { return Ok(true) };
+    // A state that is none of ours must not keep the message from having one.
+    if DeliveryState::parse(&known).is_some_and(|known| known >= state) {
         return Ok(true);
     }
     sql(
@@ -218,7 +229,7 @@ async fn advance(
         "moving a message's state",
     )
     .bind(state.as_str())
-    .bind(error.map(|error| clean(error)))
+    .bind(error.map(clean))
     .bind(message_id.as_str())
     .execute(connection)
     .await?;

@@ -8,10 +8,13 @@ use model::event::{DeliveryReport, DeliveryState};
 use model::id::MessageId;
 use model::time::Moment;
 
+use sqlx::any::AnyRow;
+
 use super::given::{announcement, arrival, at, reply};
 use crate::Store;
 use crate::lease::Lease;
 use crate::outbox::{Claimed, Settlement, lease_name};
+use crate::sql::{get, sql};
 use crate::testing::{Database, on_both};
 
 on_both!(
@@ -22,6 +25,7 @@ on_both!(
     a_report_that_overtook_the_settlement_stays,
     a_message_that_arrived_is_not_tried_again,
     people_settle_and_resend,
+    an_unreadable_message_fails_by_itself,
 );
 
 const PERIOD: Duration = Duration::from_secs(30);
@@ -321,4 +325,31 @@ async fn people_settle_and_resend(database: &Database) {
         .await
         .unwrap();
     assert_eq!(ids(&claim(&store, &lease, at(5)).await), [reply_id(11)]);
+}
+
+async fn an_unreadable_message_fails_by_itself(database: &Database) {
+    let store = database.store().await;
+    let (lease, _) = given(&store).await;
+    let mut transaction = store.begin("spoiling a message").await.unwrap();
+    sql("UPDATE messages SET content = '{' WHERE id = $1", "spoiling a message")
+        .bind(reply_id(11).as_str())
+        .execute(&mut transaction)
+        .await
+        .unwrap();
+    transaction.commit("spoiling a message").await.unwrap();
+    assert_eq!(ids(&claim(&store, &lease, at(1)).await), [reply_id(13)]);
+    // It is settled, so its conversation goes on.
+    assert_eq!(ids(&claim(&store, &lease, at(2)).await), [reply_id(12)]);
+    let statement = sql(
+        "SELECT delivery, delivery_error FROM messages WHERE id = $1",
+        "reading a state",
+    )
+    .bind(reply_id(11).as_str());
+    let read = |row: &AnyRow| Ok((get::<String>(row, "delivery")?, get::<String>(row, "delivery_error")?));
+    let (state, error) = store.read_all(statement, read).await.unwrap().remove(0);
+    assert_eq!(state, "failed");
+    assert!(
+        error.starts_with("it cannot be read any more: the JSON of column content"),
+        "{error}"
+    );
 }
