@@ -1,8 +1,33 @@
 //! How long to wait before something is tried again.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// After a panic: from, and at most.
+const PANIC_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Runs it until it ends. A panic is a bug, and no end: `broke` tells of it, and it
+/// begins again, later each time.
+pub async fn outlive_panics<T, A, B>(stop: &CancellationToken, begin: impl Fn() -> A, broke: impl Fn() -> B) -> T
+where
+    A: Future<Output = T>,
+    B: Future<Output = ()>,
+{
+    let mut panics = 0;
+    loop {
+        if let Ok(ended) = AssertUnwindSafe(begin()).catch_unwind().await {
+            return ended;
+        }
+        broke().await;
+        let wait = exponential(PANIC_WAIT.0, PANIC_WAIT.1, panics);
+        panics += 1;
+        stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+    }
+}
 
 /// `first` doubled `times` times, at most `longest`, with jitter.
 pub fn exponential(first: Duration, longest: Duration, times: u32) -> Duration {

@@ -2,7 +2,6 @@
 //! time under a lease.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
@@ -93,20 +92,26 @@ pub fn run(
         let mut tasks = JoinSet::new();
         for account in accounts.into_values().filter(|account| account.channel.pulls()) {
             let puller = puller.clone();
-            tasks.spawn(async move { puller.pull_account(Arc::new(account)).await });
+            tasks.spawn(async move { puller.keep_pulling(&account).await });
         }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "reading of an account ended");
-            }
-        }
+        while tasks.join_next().await.is_some() {}
         // Without any such account there is nothing to do, but no reason to end.
         stop.cancelled().await;
     }
 }
 
 impl Puller {
-    async fn pull_account(&self, account: Arc<Account>) {
+    async fn keep_pulling(&self, account: &Account) {
+        let name = &account.plan.name;
+        let broke = async || {
+            self.held.get_or_create(&Labels { account: name.clone() }).set(0);
+            self.failed(name, "reading broke because of a bug, it begins again")
+                .await;
+        };
+        backoff::outlive_panics(&self.stop, || self.pull_account(account), broke).await;
+    }
+
+    async fn pull_account(&self, account: &Account) {
         let name = &account.plan.name;
         let lease_name = format!("pull:{name}");
         let labels = Labels { account: name.clone() };
@@ -117,7 +122,7 @@ impl Puller {
             };
             tracing::info!(account.name = name, lease.fence = lease.fence, "reading account");
             self.held.get_or_create(&labels).set(1);
-            self.pull_under(&account, lease).await;
+            self.pull_under(account, lease).await;
             self.held.get_or_create(&labels).set(0);
         }
     }
@@ -165,7 +170,7 @@ impl Puller {
                 Err(_) => Some("the channel's reader failed".to_owned()),
             };
             if let Some(error) = error {
-                self.failed(source, &error).await;
+                self.failed(&source.account, &error).await;
             }
             let wait = backoff::exponential(FIRST_WAIT, LONGEST_WAIT, failures);
             failures += 1;
@@ -176,18 +181,17 @@ impl Puller {
         }
     }
 
-    async fn failed(&self, source: &Source, error: &str) {
+    async fn failed(&self, account: &str, error: &str) {
         let labels = Labels {
-            account: source.account.clone(),
+            account: account.to_owned(),
         };
         self.errors.get_or_create(&labels).inc();
-        tracing::warn!(account.name = source.account, error, "reading broke off");
+        tracing::warn!(account.name = account, error, "reading broke off");
         // How much waits is not known; it is not nothing.
         let waiting = 1;
         let now = SystemTime::now().into();
-        let seen = self.store.account_seen(&source.account, Some(error), waiting, now);
-        if let Err(error) = seen.await {
-            tracing::warn!(account.name = source.account, %error, "state of account not written");
+        if let Err(error) = self.store.account_seen(account, Some(error), waiting, now).await {
+            tracing::warn!(account.name = account, %error, "state of account not written");
         }
     }
 }

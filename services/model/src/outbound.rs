@@ -51,27 +51,7 @@ pub struct Declaration {
 impl Declaration {
     /// Whether the channel can carry this answer to what was asked at `asked_at`.
     pub fn check(&self, draft: &Draft, asked_at: Moment, now: Moment) -> Result<(), Refusal> {
-        let chars = draft.text.chars().count() as u64;
-        if let Some(max) = self.max_chars
-            && chars > u64::from(max)
-        {
-            return Err(Refusal::invalid(format!(
-                "the text has {chars} characters; this channel carries at most {max}"
-            )));
-        }
-        let sizes = draft.attachments.iter().map(|attachment| attachment.size_bytes);
-        let bytes = sizes.fold(0, u64::saturating_add);
-        match self.max_attachment_bytes {
-            None if !draft.attachments.is_empty() => {
-                return Err(Refusal::invalid("this channel carries no attachments"));
-            }
-            Some(max) if bytes > max => {
-                return Err(Refusal::invalid(format!(
-                    "the attachments have {bytes} bytes; this channel carries at most {max}"
-                )));
-            }
-            None | Some(_) => {}
-        }
+        self.carries(&draft.text, &draft.attachments)?;
         if let Some(window_ms) = self.reply_window_ms
             && now.since_ms(asked_at) > window_ms
         {
@@ -81,6 +61,27 @@ impl Declaration {
             )));
         }
         Ok(())
+    }
+
+    /// Whether a message of this text and these attachments fits into the channel.
+    pub fn carries(&self, text: &str, attachments: &[Attachment]) -> Result<(), Refusal> {
+        let chars = text.chars().count() as u64;
+        if let Some(max) = self.max_chars
+            && chars > u64::from(max)
+        {
+            return Err(Refusal::invalid(format!(
+                "the text has {chars} characters; this channel carries at most {max}"
+            )));
+        }
+        let sizes = attachments.iter().map(|attachment| attachment.size_bytes);
+        let bytes = sizes.fold(0, u64::saturating_add);
+        match self.max_attachment_bytes {
+            None if !attachments.is_empty() => Err(Refusal::invalid("this channel carries no attachments")),
+            Some(max) if bytes > max => Err(Refusal::invalid(format!(
+                "the attachments have {bytes} bytes; this channel carries at most {max}"
+            ))),
+            None | Some(_) => Ok(()),
+        }
     }
 }
 

@@ -303,7 +303,7 @@ impl Loops<'_> {
             stop.clone(),
             registry,
         );
-        tasks.spawn("deliver", deliver.map(Ok));
+        tasks.spawn("deliver", async move { Ok(deliver.await?) });
         let (store, bus, metrics) = (store.clone(), bus.clone(), self.metrics.clone());
         let relay = routing::relay::run(store, bus, metrics, owner, period, stop.clone());
         tasks.spawn("relay", async move { Ok(relay.await?) });

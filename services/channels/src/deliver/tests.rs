@@ -16,8 +16,11 @@ use model::id::{ContactId, ConversationId, MessageId};
 use store::apply::Outcome;
 use tokio::sync::Semaphore;
 
+use model::outbound::{Declaration, Outbound};
+
+use super::attempt::{MAX_ATTEMPTS, settlement};
 use super::*;
-use crate::channel::{BadSignature, Channel, Input, Parsed, Unparsed};
+use crate::channel::{BadSignature, Channel, Input, Parsed, Sent, Unparsed};
 use crate::guard::Guard;
 use crate::list::{self, AccountSettings, Surroundings};
 use crate::signature::Keys;
@@ -51,14 +54,51 @@ fn an_outcome_settles_its_row() {
     check(after(None), false, 78, "retry");
     check(after(None), false, 79, "failed");
     check(Sent::Unknown { error: error() }, true, 0, "retry");
+    check(Sent::Unknown { error: error() }, true, 79, "uncertain");
     check(Sent::Unknown { error: error() }, false, 0, "uncertain");
+}
+
+#[test]
+fn a_message_that_ends_its_sender_is_not_sent_for_ever() {
+    let check = |resend_safe: bool, attempts: i64, expected: &str| {
+        let found = interrupted(&declaration(resend_safe), attempts);
+        assert_eq!(outcome(&found), expected, "{resend_safe} {attempts}");
+    };
+    check(true, 1, "retry");
+    check(true, 7, "retry");
+    check(true, 8, "uncertain");
+    check(true, MAX_ATTEMPTS, "uncertain");
+    check(false, 1, "uncertain");
+}
+
+#[test]
+fn an_outcome_that_is_refused_stays_what_it_is() {
+    let refused = [
+        Sent::Accepted {
+            external_ids: vec!["x".repeat(10_000)],
+        },
+        Sent::Refused { error: "x".to_owned() },
+        Sent::Unknown { error: "x".to_owned() },
+    ];
+    for sent in refused {
+        let settlement = settlement(sent, &declaration(false), 0);
+        let bare_one = bare(&settlement);
+        assert_ne!(bare_one, settlement);
+        assert_eq!(outcome(&bare_one), outcome(&settlement));
+        // Refused again it is a fault: nothing is left to take out.
+        assert_eq!(bare(&bare_one), bare_one);
+    }
 }
 
 #[test]
 fn a_retry_waits_as_long_as_the_provider_asks() {
     let check = |after_s: Option<u64>, attempts: i64, least_s: i64, most_s: i64| {
         let before = now();
-        let Settlement::Retry { at, .. } = later(after_s.map(Duration::from_secs), String::new(), attempts) else {
+        let sent = Sent::Later {
+            after: after_s.map(Duration::from_secs),
+            error: String::new(),
+        };
+        let Settlement::Retry { at, .. } = settlement(sent, &declaration(true), attempts) else {
             panic!("no retry");
         };
         let wait_s = at.since_ms(before) / 1000;
@@ -69,53 +109,6 @@ fn a_retry_waits_as_long_as_the_provider_asks() {
     check(None, 40, 2_800, 4_400);
     check(Some(600), 0, 600, 601);
     check(Some(1), 1, 7, 13);
-}
-
-#[test]
-fn what_a_channel_cannot_carry_is_not_given_to_it() {
-    let check = |text: &str, bytes: &[u64], carries: Option<u64>, expected: Option<&str>| {
-        let attachment = |size_bytes: &u64| model::event::Attachment {
-            name: String::new(),
-            media_type: String::new(),
-            size_bytes: *size_bytes,
-            sha256: String::new(),
-            content_id: None,
-        };
-        let cause = model::id::MessageId::authored("ann", "1");
-        let outbound = Outbound {
-            conversation_id: model::id::ConversationId::begun_by(&cause),
-            message_id: cause,
-            account: String::new(),
-            thread: String::new(),
-            recipients: Vec::new(),
-            subject: None,
-            text: text.to_owned(),
-            html: None,
-            attachments: bytes.iter().map(attachment).collect(),
-            references: Vec::new(),
-            automatic: false,
-            created_at: now(),
-        };
-        let mut declaration = declaration(true);
-        declaration.max_attachment_bytes = carries;
-        let found = super::check(&declaration, &outbound).err();
-        assert_eq!(found.as_deref(), expected, "{text} {bytes:?}");
-    };
-    check("üüüüü", &[], None, None);
-    check(
-        "123456",
-        &[],
-        None,
-        Some("the text has 6 characters, the channel carries 5"),
-    );
-    check("", &[4, 6], Some(10), None);
-    check(
-        "",
-        &[5, 6],
-        Some(10),
-        Some("the attachments have 11 bytes, the channel carries 10"),
-    );
-    check("", &[0], None, Some("the channel carries no attachments"));
 }
 
 /// A store, a log's blobs, and an account that delivers by webhook to a receiver.
@@ -212,7 +205,7 @@ impl House {
     }
 
     /// Begins to deliver; ends with the token.
-    fn deliver(&self, owner: &str) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+    fn deliver(&self, owner: &str) -> (CancellationToken, tokio::task::JoinHandle<Result<(), store::Error>>) {
         let stop = CancellationToken::new();
         let delivering = run(
             self.accounts.clone(),
@@ -394,7 +387,7 @@ async fn conversations_go_side_by_side_and_each_in_order() {
     house.write("c", &["c1"]).await;
     house.wait_for("c1", DeliveryState::Sent).await;
     stop.cancel();
-    delivering.await.unwrap();
+    delivering.await.unwrap().unwrap();
     assert!(house.store.lease_holders().await.unwrap().is_empty());
 }
 
@@ -420,7 +413,7 @@ async fn what_is_refused_fails_and_what_is_not_taken_waits() {
     let tries = house.receiver.got().iter().filter(|text| *text == "later").count();
     assert_eq!(tries, 2);
     stop.cancel();
-    delivering.await.unwrap();
+    delivering.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -436,14 +429,14 @@ async fn a_stop_finishes_what_is_under_way_and_claims_no_more() {
     house.wait_for_got(1).await;
     stop.cancel();
     gate.add_permits(100);
-    delivering.await.unwrap();
+    delivering.await.unwrap().unwrap();
     assert_eq!(house.state("a1").await.0, DeliveryState::Sent);
     assert_eq!(house.state("a2").await.0, DeliveryState::Queued);
     let (stop, delivering) = house.deliver("two");
     house.wait_for("a2", DeliveryState::Sent).await;
     assert_eq!(house.receiver.got(), ["a1", "a2"]);
     stop.cancel();
-    delivering.await.unwrap();
+    delivering.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -459,6 +452,7 @@ async fn what_a_dead_sender_left_is_sent_again_only_where_that_is_safe() {
             account.channel = Arc::new(Declares {
                 channel: account.channel.clone(),
                 resend_safe,
+                panics: Mutex::default(),
             });
         }
         house.write("a", &["a1", "a2"]).await;
@@ -479,21 +473,97 @@ async fn what_a_dead_sender_left_is_sent_again_only_where_that_is_safe() {
         };
         assert_eq!(house.receiver.got(), expected_got);
         stop.cancel();
-        delivering.await.unwrap();
+        delivering.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_a_channel_cannot_carry_is_not_given_to_it() {
+    let mut house = House::open(Receiver::default()).await;
+    let file = format!("with file {}", "0".repeat(64));
+    house.write("a", &[&file]).await;
+    // It carried files when this was written.
+    for account in house.accounts.values_mut() {
+        account.channel = Arc::new(Declares {
+            channel: account.channel.clone(),
+            resend_safe: true,
+            panics: Mutex::default(),
+        });
+    }
+    let (stop, delivering) = house.deliver("one");
+    let error = house.wait_for(&file, DeliveryState::Failed).await;
+    assert_eq!(error, "this channel carries no attachments");
+    stop.cancel();
+    delivering.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_attempt_and_no_account() {
+    // While it sends; and where nobody expects one: the account's loop begins again.
+    for panics in [vec!["send_deadline"], vec!["declaration", "declaration"]] {
+        let mut house = House::open(Receiver::default()).await;
+        let is_loop = panics.len() > 1;
+        for account in house.accounts.values_mut() {
+            account.channel = Arc::new(Declares {
+                channel: account.channel.clone(),
+                resend_safe: is_loop,
+                panics: Mutex::new(panics.clone()),
+            });
+        }
+        house.write("a", &["a1", "a2"]).await;
+        let (stop, delivering) = house.deliver("one");
+        if is_loop {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while house.store.accounts().await.unwrap()[0].error.is_none() {
+                assert!(Instant::now() < deadline, "the account says nothing");
+                sleep(Duration::from_millis(20)).await;
+            }
+            house.wait_for("a1", DeliveryState::Sent).await;
+        } else {
+            let error = house.wait_for("a1", DeliveryState::Uncertain).await;
+            assert_eq!(error, "the channel failed while sending");
+        }
+        house.wait_for("a2", DeliveryState::Sent).await;
+        stop.cancel();
+        delivering.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_the_store_ends_delivery() {
+    let house = House::open(Receiver::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("desk.db").display());
+    // A schema that is not there does not come by waiting.
+    let store = Store::open(&url).await.unwrap();
+    let house = House { store, ..house };
+    let (_stop, delivering) = house.deliver("one");
+    let ended = timeout(Duration::from_secs(20), delivering).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(store::Error::Settings(_))), "{ended:?}");
 }
 
 /// A channel that declares something else than it would.
 struct Declares {
     channel: Arc<dyn Channel>,
     resend_safe: bool,
+    /// What it panics in, once each.
+    panics: Mutex<Vec<&'static str>>,
+}
+
+impl Declares {
+    fn may_panic(&self, place: &str) {
+        let next = self.panics.lock().unwrap().pop_if(|next| *next == place);
+        assert_eq!(next, None, "a fault");
+    }
 }
 
 #[async_trait::async_trait]
 impl Channel for Declares {
     fn declaration(&self) -> Declaration {
+        self.may_panic("declaration");
         Declaration {
             resend_safe: self.resend_safe,
+            max_attachment_bytes: None,
             ..self.channel.declaration()
         }
     }
@@ -508,5 +578,10 @@ impl Channel for Declares {
 
     async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent {
         self.channel.send(outbound, files).await
+    }
+
+    fn send_deadline(&self) -> Duration {
+        self.may_panic("send_deadline");
+        self.channel.send_deadline()
     }
 }

@@ -1,7 +1,8 @@
 //! The loop on SQLite, with a channel that does as it is told.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 
 use model::context::AccountPlan;
 use model::outbound::{Declaration, Join, Outbound};
@@ -15,6 +16,8 @@ use crate::channel::{BadSignature, Channel, Input, Parsed, PullError, Sent, Unpa
 enum Step {
     Fails,
     Panics,
+    /// Panics where nobody expects it.
+    Breaks,
     /// Reads until it is stopped.
     Reads,
 }
@@ -53,20 +56,31 @@ impl Channel for Steps {
         true
     }
 
-    async fn pull(&self, source: &Source) -> Result<(), PullError> {
+    fn pull<'a, 'b, 'c>(
+        &'a self,
+        source: &'b Source,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PullError>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
         self.begun.lock().unwrap().push(source.lease.fence);
-        let step = self.steps.lock().unwrap().pop_front();
-        match step.unwrap_or(Step::Reads) {
-            Step::Fails => {
-                return Err(PullError {
-                    reason: "the server says no".to_owned(),
-                });
+        let step = self.steps.lock().unwrap().pop_front().unwrap_or(Step::Reads);
+        assert!(!matches!(step, Step::Breaks), "a fault");
+        Box::pin(async move {
+            match step {
+                Step::Fails => {
+                    return Err(PullError {
+                        reason: "the server says no".to_owned(),
+                    });
+                }
+                Step::Panics | Step::Breaks => panic!("a fault"),
+                Step::Reads => source.stop.cancelled().await,
             }
-            Step::Panics => panic!("a fault"),
-            Step::Reads => source.stop.cancelled().await,
-        }
-        *self.said_goodbye.lock().unwrap() += 1;
-        Ok(())
+            *self.said_goodbye.lock().unwrap() += 1;
+            Ok(())
+        })
     }
 
     async fn send(&self, _: &Outbound, _: &[Vec<u8>]) -> Sent {
@@ -177,6 +191,20 @@ async fn a_source_that_breaks_off_is_read_again_and_says_why() {
     pulling.await.unwrap();
     assert_eq!(*house.channel.said_goodbye.lock().unwrap(), 1);
     assert!(house.store.lease_holders().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_outside_of_the_channel_ends_no_account() {
+    let house = House::open(vec![Step::Breaks]).await;
+    let (stop, pulling) = house.pull("one");
+    house
+        .wait_for_error("reading broke because of a bug, it begins again")
+        .await;
+    // Its lease was dropped, and is taken anew when the period is over.
+    house.wait_for_begun(2).await;
+    assert_eq!(house.begun(), [1, 2]);
+    stop.cancel();
+    pulling.await.unwrap();
 }
 
 #[tokio::test]
