@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use model::context::Changes;
 use model::conversation::{self, Authored, Conversation, Draft, StoredMessage};
 use model::id::{ConversationId, MessageId, sha256_hex};
-use model::time::Moment;
+use model::outbound::Declaration;
 use serde::Deserialize;
 use store::apply::Outcome;
 use utoipa::ToSchema;
@@ -207,23 +207,35 @@ async fn decide(
             let inbound = desk.store.latest_inbound(&conversation.id, INBOUND_LOOKED_AT).await?;
             let latest = conversation::to_answer(&inbound);
             let asked_at = latest.map_or(now, |message| message.received_at);
-            check_channel(desk, &conversation.account, draft, asked_at, now).await?;
+            let declaration = declaration(desk, &conversation.account).await?;
+            declaration.check(draft, asked_at, now)?;
             let draft = draft.clone();
-            conversation::reply(conversation, ticket, latest, draft, authored, now, &book.sla)?
+            conversation::reply(
+                conversation,
+                &declaration,
+                ticket,
+                latest,
+                draft,
+                authored,
+                now,
+                &book.sla,
+            )?
         }
         Writing::Note(text) => conversation::note(conversation, ticket, text.clone(), authored, now, &book.sla)?,
     };
     Ok(changes)
 }
 
-/// Whether the account's channel can carry the answer, by what it declares.
-async fn check_channel(desk: &Desk, name: &str, draft: &Draft, asked_at: Moment, now: Moment) -> Result<(), Error> {
+/// What the account's channel can carry.
+async fn declaration(desk: &Desk, name: &str) -> Result<Declaration, Error> {
     let accounts = desk.store.accounts().await?;
-    let Some(account) = accounts.iter().find(|account| account.plan.name == name) else {
-        let detail = format!("the account {name} is no longer declared, so nothing can leave by it");
-        return Err(Error::conflict("account_gone", detail));
-    };
-    Ok(account.declaration.check(draft, asked_at, now)?)
+    match accounts.into_iter().find(|account| account.plan.name == name) {
+        Some(account) => Ok(account.declaration),
+        None => {
+            let detail = format!("the account {name} is no longer declared, so nothing can leave by it");
+            Err(Error::conflict("account_gone", detail))
+        }
+    }
 }
 
 /// Attachments are durable before anything refers to them.

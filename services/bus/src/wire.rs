@@ -190,6 +190,13 @@ mod tests {
             automatic: Some(Automatic::Generated),
             suppress_automatic_reply: true,
             external_ids: vec!["<2@example.com>".to_owned()],
+            identities: vec![Party {
+                scheme: "email".to_owned(),
+                address: "ada@example.com".to_owned(),
+                name: Some("Ada".to_owned()),
+                verified: false,
+            }],
+            fields: [("order".to_owned(), "4711".to_owned())].into(),
         }
     }
 
@@ -210,6 +217,8 @@ mod tests {
             automatic: None,
             suppress_automatic_reply: false,
             external_ids: Vec::new(),
+            identities: Vec::new(),
+            fields: Default::default(),
         }
     }
 

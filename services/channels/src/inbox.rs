@@ -423,6 +423,8 @@ mod tests {
             automatic: None,
             suppress_automatic_reply: false,
             external_ids: Vec::new(),
+            identities: Vec::new(),
+            fields: Default::default(),
         }))
     }
 

@@ -59,6 +59,7 @@ pub fn build(settings: &[AccountSettings], surroundings: &Surroundings) -> Resul
             channel: setting.channel.clone(),
             queue: setting.queue.clone(),
             join: setting.join.unwrap_or(channel.declaration().join),
+            live: channel.declaration().live.is_some(),
         };
         if accounts.insert(name.clone(), Account { plan, channel }).is_some() {
             return Err(format!("accounts.{name}: there are two accounts of this name"));

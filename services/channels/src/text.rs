@@ -38,6 +38,8 @@ pub fn fit(message: Message) -> Message {
         automatic,
         suppress_automatic_reply,
         external_ids,
+        identities,
+        fields,
     } = message;
     Message {
         sender: fit_party(sender),
@@ -50,6 +52,8 @@ pub fn fit(message: Message) -> Message {
         automatic,
         suppress_automatic_reply,
         external_ids: ids(external_ids),
+        identities: identities.into_iter().take(MAX_ITEMS).map(fit_party).collect(),
+        fields: fields.into_iter().take(MAX_ITEMS).map(fit_field).collect(),
     }
 }
 
@@ -80,6 +84,10 @@ fn fit_party(party: Party) -> Party {
         name: name.map(short),
         verified,
     }
+}
+
+fn fit_field((name, value): (String, String)) -> (String, String) {
+    (short(name), short(value))
 }
 
 fn fit_recipient(recipient: Recipient) -> Recipient {
@@ -194,6 +202,16 @@ mod tests {
             },
             automatic: None,
             suppress_automatic_reply: false,
+            identities: vec![
+                Party {
+                    scheme: nul(),
+                    address: nul(),
+                    name: None,
+                    verified: false
+                };
+                1_000
+            ],
+            fields: [(nul(), nul())].into(),
             external_ids: vec![nul(), String::new()],
         });
         let json = serde_json::to_string(&message).unwrap();

@@ -673,6 +673,7 @@ impl World {
             channel: "email".to_owned(),
             queue: None,
             join: world.channel.declaration().join,
+            live: false,
         };
         world
             .store

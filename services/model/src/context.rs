@@ -54,6 +54,10 @@ pub struct AccountPlan {
     /// Queue of its tickets, unless a rule says otherwise.
     pub queue: Option<String>,
     pub join: Join,
+    /// Its contacts look at their conversations themselves: an answer is not sent,
+    /// it is there when it is written.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// What the store knows that bears on a batch of events, and what the decisions

@@ -10,6 +10,7 @@ use crate::error::Refusal;
 use crate::event::{Attachment, DeliveryState, Message, Raw, Recipient};
 use crate::evidence::Evidence;
 use crate::id::{ContactId, ConversationId, MessageId, TicketId};
+use crate::outbound::Declaration;
 use crate::sla;
 use crate::ticket::{Actor, Command, Ticket};
 use crate::time::Moment;
@@ -162,10 +163,12 @@ impl Direction {
 }
 
 /// An agent's answer to `latest_inbound`, the contact's latest message: the
-/// message, its place in the outbox, what it does to the ticket, and the
-/// announcements.
+/// message, its place in the outbox unless the contact sees it live, what it does
+/// to the ticket, and the announcements.
+#[expect(clippy::too_many_arguments, reason = "all that a reply depends on")]
 pub fn reply(
     conversation: &Conversation,
+    declaration: &Declaration,
     ticket: Option<&Ticket>,
     latest_inbound: Option<&StoredMessage>,
     draft: Draft,
@@ -191,10 +194,14 @@ pub fn reply(
         message_id: message_id.clone(),
         automatic: false,
     };
+    let delivery = match declaration.live {
+        Some(_) => DeliveryState::Sent,
+        None => DeliveryState::Queued,
+    };
     written(
         conversation,
         ticket,
-        Direction::Outbound,
+        Some(delivery),
         message_id,
         message,
         &command,
@@ -221,7 +228,7 @@ pub fn note(
     written(
         conversation,
         ticket,
-        Direction::Note,
+        None,
         message_id,
         message,
         &command,
@@ -264,7 +271,7 @@ pub(crate) fn answer_to(message: &Message) -> Vec<Recipient> {
 fn written(
     conversation: &Conversation,
     ticket: Option<&Ticket>,
-    direction: Direction,
+    delivery: Option<DeliveryState>,
     message_id: MessageId,
     message: Message,
     command: &Command,
@@ -282,20 +289,21 @@ fn written(
         id: message_id.clone(),
         conversation_id: conversation.id.clone(),
         account: conversation.account.clone(),
-        direction,
+        // A note goes nowhere.
+        direction: delivery.map_or(Direction::Note, |_| Direction::Outbound),
         author: authored.author.to_owned(),
         message,
         occurred_at: now,
         received_at: now,
         provider_sequence: None,
         sequence: None,
-        delivery: (direction == Direction::Outbound).then_some(DeliveryState::Queued),
+        delivery,
         delivery_error: None,
         raw: None,
         request_sha256: Some(authored.request_sha256.to_owned()),
     };
     changes.announcements.push(conversation.add(&mut stored));
-    if direction == Direction::Outbound {
+    if delivery == Some(DeliveryState::Queued) {
         changes.outbox.push(OutboxEntry {
             message_id,
             conversation_id: conversation.id.clone(),
@@ -335,6 +343,8 @@ impl Message {
             automatic: None,
             suppress_automatic_reply: false,
             external_ids: vec![message_id.to_string()],
+            identities: Vec::new(),
+            fields: Default::default(),
         }
     }
 }

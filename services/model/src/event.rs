@@ -3,6 +3,8 @@
 //! `bus/src/wire.rs` turns it into the protobuf of
 //! `proto/conversation/v1/event.proto` and back; the field names agree.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::contact::Party;
@@ -109,6 +111,13 @@ pub struct Message {
     /// Ids under which others may speak of this message (an RFC 5322 Message-ID
     /// with its angle brackets, a vendor's id). Never empty texts.
     pub external_ids: Vec<String>,
+    /// Other addresses of the sender: verified ones that somebody whom we trust
+    /// vouches for, and ones that are only claimed.
+    #[serde(default)]
+    pub identities: Vec<Party>,
+    /// What the sender filled into a form beside the message, by the field's name.
+    #[serde(default)]
+    pub fields: BTreeMap<String, String>,
 }
 
 /// One of those a message was sent to.
@@ -342,6 +351,8 @@ mod tests {
             automatic: None,
             suppress_automatic_reply: false,
             external_ids: vec![],
+            identities: Vec::new(),
+            fields: Default::default(),
         }))
     }
 

@@ -46,6 +46,17 @@ pub struct Declaration {
     pub max_attachment_bytes: Option<u64>,
     /// Which ticket a known contact's new message joins, unless the account says otherwise.
     pub join: Join,
+    /// Set where the contact looks at the conversation itself, so that a message of
+    /// ours has arrived when it is written: nothing has to be sent.
+    #[serde(default)]
+    pub live: Option<LiveView>,
+}
+
+/// What others must know of contacts who look at their conversation live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveView {
+    /// Whoever has not looked for so long has left.
+    pub away_after_ms: i64,
 }
 
 impl Declaration {
@@ -108,6 +119,7 @@ mod tests {
             resend_safe: false,
             max_attachment_bytes: Some(10),
             join: Join::Open,
+            live: None,
         };
         let wide = Declaration {
             max_chars: None,

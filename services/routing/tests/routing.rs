@@ -61,6 +61,7 @@ impl Desk {
             channel: "webhook".to_owned(),
             queue: None,
             join: Join::Thread,
+            live: false,
         };
         let declaration = Declaration {
             max_chars: None,
@@ -69,6 +70,7 @@ impl Desk {
             resend_safe: true,
             max_attachment_bytes: None,
             join: Join::Thread,
+            live: None,
         };
         store.declare_accounts(&[(plan, declaration)]).await.unwrap();
         Self {
@@ -174,6 +176,8 @@ fn event(external_id: &str, thread: &str, text: &str) -> Event {
             automatic: None,
             suppress_automatic_reply: false,
             external_ids: Vec::new(),
+            identities: Vec::new(),
+            fields: Default::default(),
         })),
     }
 }

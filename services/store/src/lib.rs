@@ -18,6 +18,7 @@ pub mod announcements;
 pub mod book;
 pub mod conversations;
 pub mod lease;
+pub mod live;
 pub mod outbox;
 pub mod parked;
 pub mod people;

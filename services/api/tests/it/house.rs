@@ -217,6 +217,8 @@ pub fn message_event(external_id: &str, from: &str, text: &str) -> Event {
         automatic: None,
         suppress_automatic_reply: false,
         external_ids: vec![format!("<{external_id}@example.com>")],
+        identities: Vec::new(),
+        fields: Default::default(),
     };
     let now = api::now();
     Event {
@@ -273,6 +275,7 @@ async fn open_store(folder: &Path) -> Store {
         channel: "email".to_owned(),
         queue: Some("support".to_owned()),
         join: Join::Thread,
+        live: false,
     };
     store.declare_accounts(&[(plan, declaration())]).await.unwrap();
     for (person, token) in [("agnes", TOKEN), ("bruno", OTHER_TOKEN)] {
@@ -292,5 +295,6 @@ fn declaration() -> Declaration {
         resend_safe: true,
         max_attachment_bytes: Some(1_000_000),
         join: Join::Thread,
+        live: None,
     }
 }

@@ -131,12 +131,7 @@ fn raw_from_proto(raw: pb::Raw) -> Result<Raw, String> {
 
 fn message_to_proto(message: Message) -> pb::MessageReceived {
     pb::MessageReceived {
-        sender: Some(pb::Party {
-            scheme: message.sender.scheme,
-            address: message.sender.address,
-            name: message.sender.name,
-            verified: message.sender.verified,
-        }),
+        sender: Some(party_to_proto(message.sender)),
         recipients: message.recipients.into_iter().map(recipient_to_proto).collect(),
         subject: message.subject,
         text: message.text,
@@ -146,6 +141,8 @@ fn message_to_proto(message: Message) -> pb::MessageReceived {
         automatic: message.automatic.map(|automatic| automatic.as_str().to_owned()),
         suppress_automatic_reply: message.suppress_automatic_reply,
         external_ids: message.external_ids,
+        identities: message.identities.into_iter().map(party_to_proto).collect(),
+        fields: message.fields.into_iter().collect(),
     }
 }
 
@@ -160,12 +157,7 @@ fn message_from_proto(message: pb::MessageReceived) -> Result<Message, String> {
         attachments.push(attachment_from_proto(attachment)?);
     }
     Ok(Message {
-        sender: Party {
-            scheme: sender.scheme,
-            address: sender.address,
-            name: sender.name,
-            verified: sender.verified,
-        },
+        sender: party_from_proto(sender),
         recipients: message.recipients.into_iter().map(recipient_from_proto).collect(),
         subject: message.subject,
         text: message.text,
@@ -175,7 +167,27 @@ fn message_from_proto(message: pb::MessageReceived) -> Result<Message, String> {
         automatic,
         suppress_automatic_reply: message.suppress_automatic_reply,
         external_ids: message.external_ids,
+        identities: message.identities.into_iter().map(party_from_proto).collect(),
+        fields: message.fields.into_iter().collect(),
     })
+}
+
+fn party_to_proto(party: Party) -> pb::Party {
+    pb::Party {
+        scheme: party.scheme,
+        address: party.address,
+        name: party.name,
+        verified: party.verified,
+    }
+}
+
+fn party_from_proto(party: pb::Party) -> Party {
+    Party {
+        scheme: party.scheme,
+        address: party.address,
+        name: party.name,
+        verified: party.verified,
+    }
 }
 
 fn recipient_to_proto(recipient: Recipient) -> pb::Recipient {

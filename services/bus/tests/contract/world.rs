@@ -95,6 +95,8 @@ impl World {
             automatic: None,
             suppress_automatic_reply: false,
             external_ids: Vec::new(),
+            identities: Vec::new(),
+            fields: Default::default(),
         };
         Event {
             id: MessageId::received(&self.account, "webhook", &external_id).to_string(),

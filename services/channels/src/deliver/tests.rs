@@ -33,6 +33,7 @@ fn declaration(resend_safe: bool) -> Declaration {
         resend_safe,
         max_attachment_bytes: Some(10),
         join: model::outbound::Join::Open,
+        live: None,
     }
 }
 
@@ -304,6 +305,8 @@ impl House {
                 automatic: None,
                 suppress_automatic_reply: false,
                 external_ids: vec![id(text).to_string()],
+                identities: Vec::new(),
+                fields: Default::default(),
             },
             occurred_at: now(),
             received_at: now(),

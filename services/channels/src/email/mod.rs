@@ -93,6 +93,7 @@ impl Channel for Email {
             resend_safe: true,
             max_attachment_bytes: Some(MAX_ATTACHMENT_BYTES),
             join: Join::Thread,
+            live: None,
         }
     }
 

@@ -99,6 +99,8 @@ impl Reader {
             automatic: automatic::classify(mail, sender, &self.keys),
             suppress_automatic_reply: automatic::is_suppressed(headers, sender, &addressed, &self.address),
             external_ids: external_ids(headers),
+            identities: Vec::new(),
+            fields: Default::default(),
         };
         (message, content.blobs)
     }

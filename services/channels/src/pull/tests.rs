@@ -41,6 +41,7 @@ impl Channel for Steps {
             resend_safe: false,
             max_attachment_bytes: None,
             join: Join::Open,
+            live: None,
         }
     }
 
@@ -118,6 +119,7 @@ impl House {
             channel: "steps".to_owned(),
             queue: None,
             join: Join::Open,
+            live: false,
         };
         store
             .declare_accounts(&[(plan.clone(), channel.declaration())])

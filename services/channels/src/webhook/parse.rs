@@ -112,6 +112,8 @@ pub fn parse(account: &str, input: &Input) -> Result<Parsed, Unparsed> {
         automatic: None,
         suppress_automatic_reply: false,
         external_ids: vec![external_id.to_owned()],
+        identities: Vec::new(),
+        fields: Default::default(),
     };
     let message_id = MessageId::received(Realm::Account.as_text(account), "webhook", external_id);
     Ok(Parsed {

@@ -39,6 +39,11 @@ pub(super) fn answer(
         .replace("{{ticket.number}}", &ticket.number)
         .replace("{{ticket.subject}}", &ticket.subject);
     let reply_id = MessageId::automatic(cause, &rule.name);
+    let plan = context.book.accounts.get(&event.account);
+    let delivery = match plan.is_some_and(|plan| plan.live) {
+        true => DeliveryState::Sent,
+        false => DeliveryState::Queued,
+    };
     let mut stored = StoredMessage {
         id: reply_id.clone(),
         conversation_id: conversation.id.clone(),
@@ -55,19 +60,21 @@ pub(super) fn answer(
         received_at: now,
         provider_sequence: None,
         sequence: None,
-        delivery: Some(DeliveryState::Queued),
+        delivery: Some(delivery),
         delivery_error: None,
         raw: None,
         request_sha256: None,
     };
     changes.announcements.push(conversation.add(&mut stored));
     changes.messages.push(stored);
-    changes.outbox.push(OutboxEntry {
-        message_id: reply_id.clone(),
-        conversation_id: conversation.id.clone(),
-        account: event.account.clone(),
-        due_at: now,
-    });
+    if delivery == DeliveryState::Queued {
+        changes.outbox.push(OutboxEntry {
+            message_id: reply_id.clone(),
+            conversation_id: conversation.id.clone(),
+            account: event.account.clone(),
+            due_at: now,
+        });
+    }
     changes.automatic_replies.push(AutomaticReply {
         message_id: reply_id,
         conversation_id: conversation.id.clone(),

@@ -34,6 +34,7 @@ impl Desk {
             channel: channel.to_owned(),
             queue: Some(name.to_owned()),
             join,
+            live: false,
         };
         let plans = [
             plan("support", "email", Join::Thread),
@@ -147,6 +148,8 @@ fn from(address: &str, verified: bool) -> Message {
         automatic: None,
         suppress_automatic_reply: false,
         external_ids: Vec::new(),
+        identities: Vec::new(),
+        fields: Default::default(),
     }
 }
 

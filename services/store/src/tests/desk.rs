@@ -173,6 +173,7 @@ fn account(name: &str) -> (AccountPlan, Declaration) {
         channel: "email".to_owned(),
         queue: None,
         join: Join::Thread,
+        live: false,
     };
     let declaration = Declaration {
         max_chars: Some(1000),
@@ -181,6 +182,7 @@ fn account(name: &str) -> (AccountPlan, Declaration) {
         resend_safe: true,
         max_attachment_bytes: None,
         join: Join::Thread,
+        live: None,
     };
     (plan, declaration)
 }

@@ -63,6 +63,8 @@ pub(crate) fn message(address: &str) -> Message {
         automatic: None,
         suppress_automatic_reply: false,
         external_ids: Vec::new(),
+        identities: Vec::new(),
+        fields: Default::default(),
     }
 }
 

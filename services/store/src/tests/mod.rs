@@ -4,6 +4,7 @@ mod batches;
 mod contexts;
 mod desk;
 mod given;
+mod live;
 mod outages;
 mod outbox;
 mod races;
