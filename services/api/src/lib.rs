@@ -13,6 +13,7 @@ mod token;
 mod tickets;
 
 mod conversations;
+mod files;
 mod messages;
 mod replies;
 
@@ -166,7 +167,10 @@ async fn answer(request: Request, next: Next) -> Response {
         headers.insert(REQUEST_ID, value);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Files say it themselves.
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     response
 }
 

@@ -4,7 +4,7 @@ mod view;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use model::conversation::StoredMessage;
 use model::event::{DeliveryState, Raw, RawContent};
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::error::{BodyProblems, Error, Problem, Problems};
 use crate::extract::{Body, IdempotencyKey, Path};
-use crate::{Desk, now};
+use crate::{Desk, files, now};
 pub use view::MessageView;
 
 /// A person's word on an uncertain message.
@@ -54,10 +54,12 @@ pub async fn raw(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Res
         None => None,
     };
     let bytes = bytes.ok_or_else(|| Error::not_found("raw input"))?;
-    Ok(download(&format!("{}.bin", message.id), bytes))
+    let headers = model::file::headers(&format!("{}.bin", message.id), model::file::OCTETS);
+    Ok((headers, bytes).into_response())
 }
 
-/// A file of a message, to be saved: never as the type that its sender declared.
+/// A file of a message, to be saved; its type is what its bytes are, never what its sender declared, and only
+/// types that run nothing are named. A `Range` is served.
 #[utoipa::path(get, path = "/v1/messages/{id}/attachments/{sha256}", operation_id = "show_attachment", tag = "messages",
     params(
         ("id" = String, Path, description = "`msg_…`"),
@@ -70,16 +72,15 @@ pub async fn raw(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Res
 pub async fn attachment(
     State(desk): State<Desk>,
     Path((id, sha256)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Error> {
     let message = load(&desk, &parse(&id)?).await?.message;
     let attachment = message
         .attachments
         .into_iter()
-        .find(|attachment| attachment.sha256 == sha256);
+        .find(|attachment| !sha256.is_empty() && attachment.sha256 == sha256);
     let attachment = attachment.ok_or_else(|| Error::not_found("attachment"))?;
-    let bytes = desk.blobs.get(&attachment.sha256).await?;
-    let bytes = bytes.ok_or_else(|| Error::not_found("attachment"))?;
-    Ok(download(&attachment.name, bytes))
+    files::serve(&desk, &attachment.sha256, &attachment.name, &headers).await
 }
 
 /// Sends a failed or uncertain message again.
@@ -159,26 +160,6 @@ fn parse(id: &str) -> Result<MessageId, Error> {
 async fn load(desk: &Desk, id: &MessageId) -> Result<StoredMessage, Error> {
     let message = desk.store.message(id).await?;
     message.ok_or_else(|| Error::not_found("message"))
-}
-
-/// Bytes for saving, not for showing. The name is percent-encoded as RFC 8187 wants it.
-fn download(name: &str, bytes: Vec<u8>) -> Response {
-    let mut encoded = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (
-            header::CONTENT_DISPOSITION,
-            format!("attachment; filename*=UTF-8''{encoded}"),
-        ),
-    ];
-    (headers, bytes).into_response()
 }
 
 async fn settled(

@@ -1,6 +1,9 @@
 //! Large bytes, kept under their SHA-256 in a folder.
 
+mod serve;
+
 use std::path::Path;
+use std::time::SystemTime;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
@@ -8,6 +11,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 
 use crate::Error;
 use crate::wire::is_sha256;
+pub use serve::Served;
 
 /// Content-addressed bytes: written once, durable when `put` returns.
 #[derive(Clone, Debug)]
@@ -75,6 +79,29 @@ impl Blobs {
             )));
         }
         Ok(Some(bytes.into()))
+    }
+
+    /// When it was put last, by the clock of the folder; `None` if there is none.
+    pub async fn put_at(&self, sha256: &str) -> Result<Option<SystemTime>, Error> {
+        if !is_sha256(sha256) {
+            return Ok(None);
+        }
+        match self.store.head(&key(sha256)).await {
+            Ok(found) => Ok(Some(found.last_modified.into())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(Error::unavailable("looking for a blob", &error)),
+        }
+    }
+
+    /// Forgets it. Whoever calls knows that nothing refers to it.
+    pub async fn remove(&self, sha256: &str) -> Result<(), Error> {
+        if !is_sha256(sha256) {
+            return Ok(());
+        }
+        match self.store.delete(&key(sha256)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(Error::unavailable("removing a blob", &error)),
+        }
     }
 }
 

@@ -102,13 +102,9 @@ async fn keep_text(message: &mut Message, blobs: &Blobs) -> Result<(), Error> {
 }
 
 async fn attach(name: &str, media_type: &str, content: String, blobs: &Blobs) -> Result<Attachment, Error> {
-    Ok(Attachment {
-        name: name.to_owned(),
-        media_type: media_type.to_owned(),
-        size_bytes: content.len() as u64,
-        sha256: blobs.put(content.into_bytes()).await?,
-        content_id: None,
-    })
+    let attachment = Attachment::here(name, media_type, content.as_bytes());
+    blobs.put(content.into_bytes()).await?;
+    Ok(attachment)
 }
 
 /// Under the same id, so that a repeat parks the same input. The raw bytes are

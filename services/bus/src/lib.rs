@@ -27,7 +27,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::blobs::Blobs;
+pub use self::blobs::{Blobs, Served};
 pub use self::error::Error;
 use self::kafka::{Kafka, KafkaReader};
 use self::local::{LocalReader, Log};

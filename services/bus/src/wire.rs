@@ -174,13 +174,17 @@ mod tests {
             subject: Some("Grüße\u{0}".to_owned()),
             text: "a\u{0}b \u{1F600}".to_owned(),
             html: Some("<p>a</p>".to_owned()),
-            attachments: vec![Attachment {
-                name: "bill.pdf".to_owned(),
-                media_type: "application/pdf".to_owned(),
-                size_bytes: u64::MAX,
-                sha256: model::id::sha256_hex(b"bill"),
-                content_id: Some("1@x".to_owned()),
-            }],
+            attachments: vec![
+                Attachment {
+                    size_bytes: u64::MAX,
+                    content_id: Some("1@x".to_owned()),
+                    ..Attachment::here("bill.pdf", "application/pdf", b"bill")
+                },
+                Attachment {
+                    lost: Some("it is gone".to_owned()),
+                    ..Attachment::at("a.png", "image/png", "https://example.com/a.png")
+                },
+            ],
             evidence: Evidence {
                 signed_messages: vec![MessageId::authored("ines", "1")],
                 signed_conversations: vec![ConversationId::begun_by(&MessageId::authored("ines", "1"))],

@@ -13,6 +13,8 @@ const MAX_TEXT_BYTES: usize = 256 * 1024;
 const MAX_HTML_BYTES: usize = 384 * 1024;
 /// Of a subject, name, address, id or other short text, in bytes.
 const MAX_SHORT_BYTES: usize = 2_048;
+/// Of an attachment's address, in bytes: signed ones are long.
+const MAX_SOURCE_BYTES: usize = 4_096;
 /// Of recipients, attachments, and ids of each sort.
 const MAX_ITEMS: usize = 200;
 
@@ -106,13 +108,20 @@ fn fit_attachment(attachment: Attachment) -> Attachment {
         size_bytes,
         sha256,
         content_id,
+        source,
+        mut lost,
     } = attachment;
+    if source.as_ref().is_some_and(|source| source.len() > MAX_SOURCE_BYTES) {
+        lost.get_or_insert_with(|| "its address is too long".to_owned());
+    }
     Attachment {
         name: short(name),
         media_type: short(media_type),
         size_bytes,
         sha256,
         content_id: content_id.map(short),
+        source: source.map(|source| cut(without_nul(source), MAX_SOURCE_BYTES)),
+        lost: lost.map(short),
     }
 }
 
@@ -194,6 +203,8 @@ mod tests {
                 size_bytes: 1,
                 sha256: "00".to_owned(),
                 content_id: Some(nul()),
+                source: Some(nul()),
+                lost: Some(nul()),
             }],
             evidence: Evidence {
                 quoted_ids: vec![nul(), String::new(), "x".repeat(5_000)],

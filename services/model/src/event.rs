@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contact::Party;
 use crate::evidence::Evidence;
-use crate::id::MessageId;
+use crate::id::{MessageId, sha256_hex};
 use crate::time::Moment;
 
 /// One arrival. A repeat of the same arrival has the same `id`.
@@ -129,18 +129,70 @@ pub struct Recipient {
     pub name: Option<String>,
 }
 
-/// A file of a message; its bytes are the blob named by `sha256`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A file of a message; its bytes are the blob named by `sha256`, once they are here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// As the sender named it, without any path.
     pub name: String,
-    /// The media type that the sender declared.
+    /// The media type that the sender declared; of a fetched file, its true one.
     pub media_type: String,
+    /// 0 while nobody knows.
     pub size_bytes: u64,
-    /// Lower-case hexadecimal.
+    /// Lower-case hexadecimal; empty while the bytes are not here.
     pub sha256: String,
     /// RFC 2392: what `cid:` in the HTML refers to, without angle brackets.
     pub content_id: Option<String>,
+    /// Where its channel fetches the bytes: a URL, or a vendor's id. `None` where
+    /// they came along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Why the bytes cannot be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
+}
+
+/// Where the bytes of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachmentState {
+    /// Here: a blob.
+    Here,
+    /// Still to be fetched.
+    Pending,
+    /// They cannot be had.
+    Lost,
+}
+
+impl Attachment {
+    /// A file whose bytes are kept as a blob.
+    pub fn here(name: impl Into<String>, media_type: impl Into<String>, bytes: &[u8]) -> Self {
+        Self {
+            name: name.into(),
+            media_type: media_type.into(),
+            size_bytes: bytes.len() as u64,
+            sha256: sha256_hex(bytes),
+            ..Self::default()
+        }
+    }
+
+    /// A file whose bytes are still to be fetched from `source`.
+    pub fn at(name: impl Into<String>, media_type: impl Into<String>, source: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            media_type: media_type.into(),
+            source: Some(source.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Where its bytes are.
+    pub fn state(&self) -> AttachmentState {
+        match (&self.source, &self.lost) {
+            _ if !self.sha256.is_empty() => AttachmentState::Here,
+            (Some(_), None) => AttachmentState::Pending,
+            (_, Some(_)) | (None, None) => AttachmentState::Lost,
+        }
+    }
 }
 
 /// Why a message is not a person's (contract C10).

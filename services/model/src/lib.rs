@@ -9,6 +9,7 @@ pub mod id;
 pub mod time;
 
 pub mod event;
+pub mod file;
 pub mod inbound;
 pub mod outbound;
 

@@ -156,8 +156,7 @@ mod tests {
             name: "file".to_owned(),
             media_type: "text/plain".to_owned(),
             size_bytes,
-            sha256: String::new(),
-            content_id: None,
+            ..Attachment::default()
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A message in JSON.
 
 use model::conversation::{Direction, StoredMessage};
-use model::event::{Attachment, Automatic, DeliveryState, Recipient};
+use model::event::{Attachment, AttachmentState, Automatic, DeliveryState, Recipient};
 use model::id::{ConversationId, MessageId};
 use model::time::Moment;
 use serde::Serialize;
@@ -76,13 +76,19 @@ struct RecipientView {
 #[schema(as = Attachment)]
 struct AttachmentView {
     name: String,
-    /// As its sender declared it.
+    /// As its sender declared it; of a fetched file, what its bytes are.
     media_type: String,
+    /// 0 while nobody knows.
     size_bytes: u64,
-    /// Lower-case hexadecimal.
+    /// Lower-case hexadecimal; empty while the bytes are not here.
     sha256: String,
     /// What `cid:` in the HTML refers to.
     content_id: Option<String>,
+    /// `here`, `pending` while the bytes are still to be fetched, or `lost` if they cannot be had.
+    #[schema(value_type = String, example = "here")]
+    state: AttachmentState,
+    /// Why the bytes cannot be had.
+    lost: Option<String>,
 }
 
 impl From<StoredMessage> for MessageView {
@@ -131,11 +137,13 @@ impl From<Recipient> for RecipientView {
 impl From<Attachment> for AttachmentView {
     fn from(attachment: Attachment) -> Self {
         Self {
+            state: attachment.state(),
             name: attachment.name,
             media_type: attachment.media_type,
             size_bytes: attachment.size_bytes,
             sha256: attachment.sha256,
             content_id: attachment.content_id,
+            lost: attachment.lost,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use data_encoding::BASE64;
 use model::event::Attachment;
-use model::id::sha256_hex;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -58,13 +57,7 @@ fn checked_file(file: File) -> Result<(Attachment, Vec<u8>), Error> {
     let bytes = BASE64
         .decode(file.content.as_bytes())
         .map_err(|_| Error::invalid("invalid", "an attachment's `content` must be base64 with padding"))?;
-    let attachment = Attachment {
-        name: file.name,
-        media_type: file.media_type.to_ascii_lowercase(),
-        size_bytes: bytes.len() as u64,
-        sha256: sha256_hex(&bytes),
-        content_id: None,
-    };
+    let attachment = Attachment::here(file.name, file.media_type.to_ascii_lowercase(), &bytes);
     Ok((attachment, bytes))
 }
 

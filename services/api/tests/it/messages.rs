@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use axum::http::{StatusCode, header};
+use axum::body::Body;
+use axum::http::{Method, StatusCode, header};
 use data_encoding::BASE64;
 use model::event::{Raw, RawContent};
 use serde_json::{Value, json};
 use store::lease::Lease;
 use store::outbox::Settlement;
 
-use crate::house::{House, message_event};
+use crate::house::{House, message_event, request};
 
 /// The lease under which messages leave.
 async fn hold_outbox(house: &House) -> Lease {
@@ -83,10 +84,7 @@ async fn the_raw_input_comes_back_byte_for_byte() {
         assert_eq!(answer.headers[header::CONTENT_TYPE], "application/octet-stream");
         assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         let disposition = answer.headers[header::CONTENT_DISPOSITION].to_str().unwrap();
-        assert!(
-            disposition.starts_with("attachment; filename*=UTF-8''msg_"),
-            "{disposition}"
-        );
+        assert!(disposition.starts_with("attachment; filename=\"msg_"), "{disposition}");
     }
     let mut gone = message_event("gone", "anna@example.com", "Hello");
     gone.raw = Raw {
@@ -122,8 +120,22 @@ async fn a_file_is_saved_under_its_name_and_never_shown() {
     let answer = house.get(&path).await;
     assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, page.as_bytes()));
     assert_eq!(answer.headers[header::CONTENT_TYPE], "application/octet-stream");
-    let disposition = "attachment; filename*=UTF-8''pl%C3%A4n%20%22x%22%3B%20a%3Db.html";
+    let disposition =
+        "attachment; filename=\"pl_n _x_; a=b.html\"; filename*=UTF-8''pl%C3%A4n%20%22x%22%3B%20a%3Db.html";
     assert_eq!(answer.headers[header::CONTENT_DISPOSITION], disposition);
+    assert_eq!(answer.headers[header::CACHE_CONTROL], "private");
+    assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    assert_eq!(
+        answer.headers[header::CONTENT_SECURITY_POLICY],
+        "sandbox; default-src 'none'"
+    );
+    let ranged = request(Method::GET, &path, crate::house::TOKEN, None).header(header::RANGE, "bytes=1-6");
+    let part = house.ask(ranged.body(Body::empty()).unwrap()).await;
+    assert_eq!(
+        (part.status, &part.body[..]),
+        (StatusCode::PARTIAL_CONTENT, &b"script"[..])
+    );
+    assert_eq!(part.headers[header::CONTENT_RANGE], "bytes 1-6/25");
     // The bytes are there, but they are no file of that message.
     let path = format!("/v1/messages/{}/attachments/{sha256}", received.message);
     house.get(&path).await.refused(404, "not_found");

@@ -172,6 +172,7 @@ async fn attachments_are_kept_before_the_reply() {
     let sha256 = model::id::sha256_hex(&bytes);
     let expected = json!([{
         "name": "plän.pdf", "media_type": "application/pdf", "size_bytes": 256, "sha256": sha256, "content_id": null,
+        "state": "here", "lost": null,
     }]);
     assert_eq!(answer.json()["attachments"], expected);
     assert_eq!(answer.json()["subject"], "The plan");

@@ -213,16 +213,25 @@ fn attachment_to_proto(attachment: Attachment) -> pb::Attachment {
         size_bytes: attachment.size_bytes,
         sha256: attachment.sha256,
         content_id: attachment.content_id,
+        source: attachment.source,
+        lost: attachment.lost,
     }
 }
 
 fn attachment_from_proto(attachment: pb::Attachment) -> Result<Attachment, String> {
+    let is_elsewhere = attachment.source.is_some() || attachment.lost.is_some();
+    let sha256 = match attachment.sha256.is_empty() && is_elsewhere {
+        true => attachment.sha256,
+        false => sha256_from_proto(attachment.sha256)?,
+    };
     Ok(Attachment {
         name: attachment.name,
         media_type: attachment.media_type,
         size_bytes: attachment.size_bytes,
-        sha256: sha256_from_proto(attachment.sha256)?,
+        sha256,
         content_id: attachment.content_id,
+        source: attachment.source,
+        lost: attachment.lost,
     })
 }
 

@@ -355,7 +355,7 @@ fn file(sha256: &str) -> Attachment {
         media_type: "text/plain".to_owned(),
         size_bytes: 5,
         sha256: sha256.to_owned(),
-        content_id: None,
+        ..Attachment::default()
     }
 }
 

@@ -344,8 +344,7 @@ mod tests {
                 name: evil.to_owned(),
                 media_type: "text/plain\r\nBcc: victim@example.net".to_owned(),
                 size_bytes: 1,
-                sha256: String::new(),
-                content_id: None,
+                ..File::default()
             }],
             ..outbound()
         };
@@ -381,8 +380,7 @@ mod tests {
             name: name.to_owned(),
             media_type: media_type.to_owned(),
             size_bytes: 3,
-            sha256: String::new(),
-            content_id: None,
+            ..File::default()
         };
         let outbound = Outbound {
             html: Some("<p>Über <b>Nacht</b></p>".to_owned()),

@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, HashMap};
 
 use model::event::Attachment;
-use model::id::sha256_hex;
 
 use super::mime::{Mail, Part};
 use super::{decode, parameters};
@@ -205,11 +204,8 @@ impl Content {
     fn attach(&mut self, part: &Part) {
         let bytes = part.bytes();
         self.attachments.push(Attachment {
-            name: file_name(part),
-            media_type: media_type(part),
-            size_bytes: bytes.len() as u64,
-            sha256: sha256_hex(&bytes),
             content_id: content_id(part),
+            ..Attachment::here(file_name(part), media_type(part), &bytes)
         });
         self.blobs.push(bytes);
     }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::GeneralPurposeConfig;
 use model::contact::Party;
 use model::event::{Attachment, Message};
 use model::evidence::Evidence;
-use model::id::{MessageId, sha256_hex};
+use model::id::MessageId;
 use model::inbound::{Inbound, Realm, What};
 use model::time::Moment;
 use serde::Deserialize;
@@ -202,13 +202,8 @@ fn files(files: Vec<File>) -> Result<(Vec<Attachment>, Vec<Vec<u8>>), Unparsed> 
         let bytes = BASE64
             .decode(&file.content)
             .map_err(|_| rejected(format!("attachments[{index}].content is not base64")))?;
-        attachments.push(Attachment {
-            name: file_name(&file.name),
-            media_type: media_type(file.media_type, index)?,
-            size_bytes: bytes.len() as u64,
-            sha256: sha256_hex(&bytes),
-            content_id: None,
-        });
+        let media_type = media_type(file.media_type, index)?;
+        attachments.push(Attachment::here(file_name(&file.name), media_type, &bytes));
         blobs.push(bytes);
     }
     Ok((attachments, blobs))
