@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use channels::channel::{Channel, Sent};
+use channels::channel::{Channel, Input, Sent, Unparsed};
 use channels::inbox::Inbox;
 use channels::list::{self, AccountSettings, Surroundings};
 use channels::pull::Source;
@@ -224,9 +224,8 @@ async fn a_bad_mail_costs_no_other() {
     let reader = world.read().await;
     world.arrival("5").await;
     world.quiet().await;
-    let parked: Vec<(String, usize)> = world
-        .events()
-        .await
+    let events = world.events().await;
+    let parked: Vec<(String, usize)> = events
         .iter()
         .filter_map(|event| match (&event.body, &event.raw.content) {
             (Body::Parked { reason }, RawContent::Inline(bytes)) => Some((reason.clone(), bytes.len())),
@@ -236,6 +235,19 @@ async fn a_bad_mail_costs_no_other() {
     assert_eq!(parked.len(), 3, "{parked:?}");
     assert!(parked[0].0.contains("no header") && parked[0].1 > 0, "{parked:?}");
     assert!(parked[1].0.contains("25 MiB") && parked[1].1 == 64 * 1024, "{parked:?}");
+    // A replay does not take the beginning for the mail.
+    let large = events.iter().find(|event| event.raw.url.ends_with("/;UID=3")).unwrap();
+    let RawContent::Inline(beginning) = large.raw.content.clone() else {
+        panic!("{large:?}");
+    };
+    let input = Input::kept(&large.raw, beginning.into(), large.received_at);
+    let Err(Unparsed::Parked { reason }) = world.channel.parse(&input) else {
+        panic!("a half mail was read");
+    };
+    assert!(
+        reason.contains("only the beginning") && reason.contains("fetch it from the mailbox (imap:///INBOX;"),
+        "{reason}"
+    );
     world.stop(reader).await;
 }
 

@@ -31,6 +31,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A mail that breaks the connection so often is parked unread.
 const MAX_ATTEMPTS: u32 = 5;
+/// Header of a parked input that is not the whole mail: says what was kept, and
+/// why no more. A half mail must not be taken for a whole one, when it is replayed.
+const INCOMPLETE: &str = "incomplete";
 /// After so many failures in a row IDLE, or comparing, is done without.
 const MAX_FAILURES: u32 = 3;
 
@@ -138,9 +141,11 @@ impl Mailbox {
     ) -> Result<Option<String>, PullError> {
         let url = self.url(cursor.uid_validity, uid);
         if self.begin_attempt(uid) > MAX_ATTEMPTS {
-            let reason =
-                format!("the server failed {MAX_ATTEMPTS} times to give this mail; it is still in the mailbox");
-            park(source, &input(&url, url.clone().into_bytes(), now()), &reason).await?;
+            let kept =
+                format!("nothing of this mail was kept, because the server failed {MAX_ATTEMPTS} times to give it");
+            let mut input = input(&url, url.clone().into_bytes(), now());
+            input.headers.push((INCOMPLETE.to_owned(), kept));
+            park_incomplete(source, &input).await?;
             return Ok(None);
         }
         let Some(fetched) = fetch(connection, cursor, uid).await? else {
@@ -152,12 +157,13 @@ impl Mailbox {
         // A server's clock may be ahead of ours.
         let received_at = fetched.received_at.unwrap_or_else(now).min(now());
         let is_whole = !is_too_large(&fetched);
-        let input = input(&url, fetched.bytes, received_at);
+        let mut input = input(&url, fetched.bytes, received_at);
         if is_whole {
             self.accept(source, &input).await?;
         } else {
-            let reason = "the mail is larger than 25 MiB; here is its beginning, all of it is in the mailbox";
-            park(source, &input, reason).await?;
+            let kept = "only the beginning of this mail was kept, because it is larger than 25 MiB";
+            input.headers.push((INCOMPLETE.to_owned(), kept.to_owned()));
+            park_incomplete(source, &input).await?;
         }
         Ok(Some(mark))
     }
@@ -329,6 +335,16 @@ fn input(url: &str, body: Vec<u8>, received_at: Moment) -> Input {
     }
 }
 
+/// Why this input is no whole mail, and what to do; `None` if it is one.
+pub fn incomplete(input: &Input) -> Option<String> {
+    let kept = input.header(INCOMPLETE)?;
+    Some(format!("{kept}: fetch it from the mailbox ({})", input.url))
+}
+
+async fn park_incomplete(source: &Source, input: &Input) -> Result<(), PullError> {
+    park(source, input, &incomplete(input).unwrap_or_default()).await
+}
+
 async fn park(source: &Source, input: &Input, reason: &str) -> Result<(), PullError> {
     let mut failures = 0;
     loop {
@@ -365,4 +381,23 @@ async fn seen(source: &Source, waiting: usize) {
 
 fn now() -> Moment {
     SystemTime::now().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_whole_mail_says_what_to_do() {
+        let url = "imap:///INBOX;UIDVALIDITY=1/;UID=2";
+        let mut input = input(url, b"Subject: x\r\n\r\nhel".to_vec(), Moment::from_ms(0));
+        assert_eq!(incomplete(&input), None);
+        input
+            .headers
+            .push((INCOMPLETE.to_owned(), "only half was kept".to_owned()));
+        assert_eq!(
+            incomplete(&input).as_deref(),
+            Some("only half was kept: fetch it from the mailbox (imap:///INBOX;UIDVALIDITY=1/;UID=2)")
+        );
+    }
 }

@@ -102,7 +102,10 @@ impl Channel for Email {
     }
 
     fn parse(&self, input: &Input) -> Result<Parsed, Unparsed> {
-        self.reader.parse(&input.body)
+        match mailbox::incomplete(input) {
+            Some(reason) => Err(Unparsed::Parked { reason }),
+            None => self.reader.parse(&input.body),
+        }
     }
 
     fn pulls(&self) -> bool {
