@@ -1,6 +1,7 @@
 //! The texts of an event, made fit for the store and the log: no U+0000, which
-//! PostgreSQL cannot keep, and no more of anything than a record can carry. The
-//! raw input keeps what is cut here.
+//! PostgreSQL cannot keep, no second line in what is one (an address, a name, a
+//! subject), and no more of anything than a record can carry. The raw input keeps
+//! what is changed here.
 
 use model::contact::Party;
 use model::event::{Attachment, DeliveryReport, Message, Recipient};
@@ -24,6 +25,12 @@ pub fn without_nul(text: String) -> String {
         true => text.replace('\0', "\u{fffd}"),
         false => text,
     }
+}
+
+/// Whether it can stand in one line: an address, a name, a subject. A channel whose
+/// sender can mend it refuses what cannot; what gets here all the same is mended.
+pub fn is_one_line(text: &str) -> bool {
+    !text.contains(ends_line)
 }
 
 /// A message whose every text is fit. Naming all fields makes the compiler ask
@@ -69,7 +76,7 @@ pub fn fit_report(report: DeliveryReport) -> DeliveryReport {
     DeliveryReport {
         external_id: without_nul(external_id),
         state,
-        error: error.map(short),
+        error: error.map(|error| cut(without_nul(error), MAX_SHORT_BYTES)),
     }
 }
 
@@ -147,20 +154,33 @@ fn ids(ids: Vec<String>) -> Vec<String> {
     ids.into_iter()
         .filter(|id| !id.is_empty() && id.len() <= MAX_SHORT_BYTES)
         .take(MAX_ITEMS)
-        .map(without_nul)
+        .map(one_line)
         .collect()
 }
 
 /// A name that is compared: cut, it would be another name.
 fn whole(text: String) -> String {
     match text.len() <= MAX_SHORT_BYTES {
-        true => without_nul(text),
+        true => one_line(text),
         false => format!("sha256:{}", sha256_hex(text.as_bytes())),
     }
 }
 
 fn short(text: String) -> String {
-    cut(without_nul(text), MAX_SHORT_BYTES)
+    cut(one_line(text), MAX_SHORT_BYTES)
+}
+
+/// What ends a line becomes U+FFFD, as U+0000 does.
+fn one_line(text: String) -> String {
+    match is_one_line(&text) {
+        true => text,
+        false => text.replace(ends_line, "\u{fffd}"),
+    }
+}
+
+/// Control characters, and the separators of lines and paragraphs.
+fn ends_line(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 fn cut(mut text: String, max_bytes: usize) -> String {
@@ -178,7 +198,7 @@ mod tests {
 
     #[test]
     fn no_nul_and_no_flood_remain() {
-        let nul = || "a\0b".to_owned();
+        let nul = || "a\0\r\n\u{2028}b".to_owned();
         let message = fit(Message {
             sender: Party {
                 scheme: nul(),
@@ -226,12 +246,15 @@ mod tests {
             external_ids: vec![nul(), String::new()],
         });
         let json = serde_json::to_string(&message).unwrap();
-        assert!(!json.contains("\\u0000"), "{json}");
+        assert!(
+            !json.contains("\\u0000") && !json.contains("\\r") && !json.contains('\u{2028}'),
+            "{json}"
+        );
         assert_eq!(message.recipients.len(), MAX_ITEMS);
         assert_eq!(message.html, None);
         assert!(message.text.ends_with("ü… [cut]") && message.text.len() <= MAX_TEXT_BYTES);
         assert!(message.subject.unwrap().len() <= MAX_SHORT_BYTES);
-        assert_eq!(message.evidence.quoted_ids, ["a\u{fffd}b"]);
-        assert_eq!(message.external_ids, ["a\u{fffd}b"]);
+        assert_eq!(message.evidence.quoted_ids, ["a\u{fffd}\u{fffd}\u{fffd}\u{fffd}b"]);
+        assert_eq!(message.external_ids, message.evidence.quoted_ids);
     }
 }

@@ -16,7 +16,7 @@ use model::time::Moment;
 use serde::Deserialize;
 
 use crate::channel::{Answer, Input, Parsed, Unparsed};
-use crate::{html, list};
+use crate::{html, list, text};
 
 /// Longest name, address, thread or file name, in characters.
 const MAX_NAME_CHARS: usize = 512;
@@ -151,18 +151,21 @@ fn check(post: &Post) -> Result<(), Unparsed> {
     if post.thread.as_ref().is_some_and(|thread| thread.trim().is_empty()) {
         return Err(rejected("thread is empty: leave it out, or name the thread"));
     }
-    at_most("from.address", &post.from.address, MAX_NAME_CHARS)?;
-    at_most(
-        "from.name",
-        post.from.name.as_deref().unwrap_or_default(),
-        MAX_NAME_CHARS,
-    )?;
-    at_most("thread", post.thread.as_deref().unwrap_or_default(), MAX_NAME_CHARS)?;
-    at_most(
-        "subject",
-        post.subject.as_deref().unwrap_or_default(),
-        MAX_SUBJECT_CHARS,
-    )?;
+    let lines = [
+        ("from.address", Some(&post.from.address), MAX_NAME_CHARS),
+        ("from.name", post.from.name.as_ref(), MAX_NAME_CHARS),
+        ("thread", post.thread.as_ref(), MAX_NAME_CHARS),
+        ("subject", post.subject.as_ref(), MAX_SUBJECT_CHARS),
+    ];
+    for (what, line, max_chars) in lines {
+        let line = line.map(String::as_str).unwrap_or_default();
+        at_most(what, line, max_chars)?;
+        if !text::is_one_line(line) {
+            return Err(rejected(format!(
+                "{what} has a line end or another control character: it must be one line of text"
+            )));
+        }
+    }
     if post.attachments.len() > MAX_ATTACHMENTS {
         return Err(rejected(format!("more than {MAX_ATTACHMENTS} attachments")));
     }
@@ -337,6 +340,18 @@ mod tests {
             &format!(r#"{{"from":{{"address":"{long}"}},"text":"x"}}"#),
             "from.address is longer",
         );
+        for character in ["\\r\\n", "\\u0000", "\\u001b", "\\u0085", "\\u2028", "\\t"] {
+            let with = |field: &str| format!(r#"{{"from":{{"address":"a"}},"text":"x","{field}":"a{character}b"}}"#);
+            check(&with("thread"), "thread has a line end");
+            check(&with("subject"), "subject has a line end");
+            let from = |name: &str| format!(r#"{{"from":{{{name}"address":"a{character}"}},"text":"x"}}"#);
+            check(&from(""), "from.address has a line end");
+            let name = format!(r#""name":"a{character}b","#);
+            check(
+                &from(&name).replace(&format!("a{character}\"}}"), "a\"}"),
+                "from.name has a line end",
+            );
+        }
         check(&"[".repeat(100_000), "no JSON object");
         check(&r#"{"from":"#.repeat(100_000), "unknown field");
         check(&format!(r#"{{"text":{}"#, "[".repeat(100_000)), "invalid type");
