@@ -50,6 +50,10 @@ pub struct Declaration {
     /// ours has arrived when it is written: nothing has to be sent.
     #[serde(default)]
     pub live: Option<LiveView>,
+    /// Scheme of the addresses to which it can write first: a conversation begins
+    /// there though the contact has not written by this channel.
+    #[serde(default)]
+    pub begins: Option<String>,
 }
 
 /// What others must know of contacts who look at their conversation live.
@@ -57,6 +61,10 @@ pub struct Declaration {
 pub struct LiveView {
     /// Whoever has not looked for so long has left.
     pub away_after_ms: i64,
+    /// The account by which answers go to an address of a contact who has left.
+    /// `None`: they wait in the conversation.
+    #[serde(default)]
+    pub mail_account: Option<String>,
 }
 
 impl Declaration {
@@ -120,6 +128,7 @@ mod tests {
             max_attachment_bytes: Some(10),
             join: Join::Open,
             live: None,
+            begins: None,
         };
         let wide = Declaration {
             max_chars: None,

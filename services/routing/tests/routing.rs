@@ -71,6 +71,7 @@ impl Desk {
             max_attachment_bytes: None,
             join: Join::Thread,
             live: None,
+            begins: None,
         };
         store.declare_accounts(&[(plan, declaration)]).await.unwrap();
         Self {

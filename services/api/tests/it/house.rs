@@ -296,5 +296,6 @@ fn declaration() -> Declaration {
         max_attachment_bytes: Some(1_000_000),
         join: Join::Thread,
         live: None,
+        begins: None,
     }
 }

@@ -34,6 +34,7 @@ fn declaration(resend_safe: bool) -> Declaration {
         max_attachment_bytes: Some(10),
         join: model::outbound::Join::Open,
         live: None,
+        begins: None,
     }
 }
 

@@ -94,6 +94,7 @@ impl Channel for Email {
             max_attachment_bytes: Some(MAX_ATTACHMENT_BYTES),
             join: Join::Thread,
             live: None,
+            begins: Some("email".to_owned()),
         }
     }
 

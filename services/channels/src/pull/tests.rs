@@ -42,6 +42,7 @@ impl Channel for Steps {
             max_attachment_bytes: None,
             join: Join::Open,
             live: None,
+            begins: None,
         }
     }
 

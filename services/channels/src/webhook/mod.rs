@@ -95,6 +95,7 @@ impl Channel for Webhook {
             max_attachment_bytes: Some(5 * 1024 * 1024),
             join: Join::Thread,
             live: None,
+            begins: None,
         }
     }
 

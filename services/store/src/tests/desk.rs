@@ -183,6 +183,7 @@ fn account(name: &str) -> (AccountPlan, Declaration) {
         max_attachment_bytes: None,
         join: Join::Thread,
         live: None,
+        begins: None,
     };
     (plan, declaration)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use channels::guard::Guard;
-use channels::list::{Accounts, Surroundings};
+use channels::list::{Account, Accounts, Surroundings};
 use channels::signature::Keys;
 use model::outbound::Declaration;
 use model::rule::{Known, RuleSet};
@@ -31,6 +31,7 @@ pub fn check(settings: Settings, keys: Keys) -> Result<Checked, Invalid> {
     let queues = queues(&settings, &policies, &mut problems);
     rules(&settings, &queues, &policies, &mut problems);
     let accounts = accounts(&settings, keys, &queues, &mut problems);
+    mail_accounts(&accounts, &mut problems);
     if problems.is_empty() {
         Ok(Checked { settings, accounts })
     } else {
@@ -282,4 +283,26 @@ fn accounts(settings: &Settings, keys: Keys, queues: &BTreeSet<String>, problems
         }
     }
     accounts
+}
+
+/// Who answers for a live account after its visitors have left must be able to
+/// write first.
+fn mail_accounts(accounts: &Accounts, problems: &mut Vec<String>) {
+    for (name, account) in accounts {
+        let Some(mail_account) = account.channel.declaration().live.and_then(|live| live.mail_account) else {
+            continue;
+        };
+        let is_able = |account: &Account| account.channel.declaration().begins.is_some();
+        if !accounts.get(&mail_account).is_some_and(is_able) {
+            let able: Vec<&str> = accounts
+                .iter()
+                .filter(|(_, account)| is_able(account))
+                .map(|(name, _)| name.as_str())
+                .collect();
+            problems.push(format!(
+                "accounts.{name}.mail_account: {mail_account:?} is no account that can write first; those that can: {}",
+                able.join(", ")
+            ));
+        }
+    }
 }
