@@ -73,7 +73,7 @@ pub struct Context {
     /// those that delivery reports speak of.
     pub external_ids: HashMap<String, Vec<MessageReference>>,
     /// Our own messages that the batch quotes by signed Message-ID.
-    pub signed_messages: HashMap<MessageId, ConversationId>,
+    pub signed_messages: HashMap<MessageId, MessageReference>,
     /// Conversations by (account, thread name).
     pub threads: HashMap<(String, String), ConversationId>,
     pub conversations: HashMap<ConversationId, Conversation>,
@@ -107,6 +107,7 @@ pub struct MessageReference {
     pub account: String,
     /// Set for a message of ours.
     pub delivery: Option<DeliveryState>,
+    pub occurred_at: Moment,
 }
 
 /// Rows to be written, of one decision or of a whole batch. The store writes all
@@ -301,6 +302,7 @@ impl Context {
                         conversation_id: message.conversation_id.clone(),
                         account: message.account.clone(),
                         delivery: message.delivery,
+                        occurred_at: message.occurred_at,
                     });
             }
         }

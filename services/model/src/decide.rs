@@ -68,7 +68,7 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
     let contact_id = find_contact(event, message_id, message, context, &mut changes);
     let mut conversation = find_conversation(event, message_id, message, &verdict, &contact_id, context);
     let expected_version = conversation.version;
-    let mut stored = received(event, message_id, message, &conversation.id, &contact_id);
+    let mut stored = received(event, message_id, message, &conversation.id, &contact_id, context);
     changes.announcements.push(conversation.add(&mut stored));
     changes.messages.push(stored);
 
@@ -227,6 +227,7 @@ fn received(
     message: &Message,
     conversation_id: &ConversationId,
     contact_id: &ContactId,
+    context: &Context,
 ) -> StoredMessage {
     StoredMessage {
         id: message_id.clone(),
@@ -235,7 +236,7 @@ fn received(
         direction: Direction::Inbound,
         author: contact_id.to_string(),
         message: message.clone(),
-        occurred_at: event.occurred_at.min(event.received_at),
+        occurred_at: occurred_at(event, message, conversation_id, context),
         received_at: event.received_at,
         provider_sequence: event.provider_sequence,
         sequence: None,
@@ -244,6 +245,21 @@ fn received(
         raw: Some(event.raw.clone()),
         request_sha256: None,
     }
+}
+
+/// When it was said: an answer never before what it quotes, whatever the clock says
+/// that its time is from (C5).
+fn occurred_at(event: &Event, message: &Message, conversation_id: &ConversationId, context: &Context) -> Moment {
+    let evidence = &message.evidence;
+    let signed = evidence.signed_messages.iter();
+    let signed = signed.filter_map(|id| context.signed_messages.get(id));
+    let quoted = evidence.quoted_ids.iter();
+    let quoted = quoted.filter_map(|id| context.external_ids.get(id)).flatten();
+    let answered = signed.chain(quoted);
+    let answered = answered.filter(|reference| reference.conversation_id == *conversation_id);
+    let earliest = answered.map(|reference| reference.occurred_at.plus_ms(1)).max();
+    let said_at = event.occurred_at.min(event.received_at);
+    earliest.map_or(said_at, |earliest| earliest.max(said_at))
 }
 
 /// The ticket's new form, its events and their announcements.

@@ -51,8 +51,14 @@ pub fn weigh(event: &Event, message: &Message, context: &Context) -> Verdict {
         return verdict;
     }
     for message_id in &evidence.signed_messages {
-        if let Some(id) = context.signed_messages.get(message_id) {
-            verdict.weigh_token(id, &sender, event, context, "signed Message-ID of ours");
+        if let Some(reference) = context.signed_messages.get(message_id) {
+            verdict.weigh_token(
+                &reference.conversation_id,
+                &sender,
+                event,
+                context,
+                "signed Message-ID of ours",
+            );
         }
     }
     for id in &evidence.signed_conversations {

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sqlx::any::AnyRow;
+
 use model::contact::Identity;
 use model::context::{Book, Context, KnownMessage, MessageReference};
 use model::event::{Body, DeliveryState, Event, Message};
@@ -15,7 +17,7 @@ use model::time::Moment;
 use crate::apply::offset;
 use crate::connection::Connection;
 use crate::conversations::{conversation_columns, conversation_of};
-use crate::sql::{get, json, parsed, parsed_if_any, rows, sql};
+use crate::sql::{get, json, moment, parsed, parsed_if_any, rows, sql};
 use crate::write::MAX_EXTERNAL_ID_BYTES;
 use crate::{Error, Store};
 
@@ -125,9 +127,9 @@ async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context)
     read_contacts(connection, asked, context).await?;
 
     let mut reachable = asked.conversations.clone();
-    reachable.extend(context.signed_messages.values().cloned());
     reachable.extend(context.threads.values().cloned());
-    let references = context.external_ids.values().flatten();
+    let by_external_id = context.external_ids.values().flatten();
+    let references = context.signed_messages.values().chain(by_external_id);
     reachable.extend(references.map(|reference| reference.conversation_id.clone()));
     read_conversations(connection, &reachable, context).await?;
 
@@ -141,7 +143,7 @@ async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context)
 async fn read_messages(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     let ids: BTreeSet<&MessageId> = asked.message_ids.union(&asked.signed_messages).collect();
     let found = rows(
-        "SELECT m.id, m.account, m.conversation_id, m.erased_at FROM {rows} JOIN messages AS m ON m.id = v.column1",
+        "SELECT m.id, m.conversation_id, m.account, m.delivery, m.occurred_at, m.erased_at FROM {rows} JOIN messages AS m ON m.id = v.column1",
         "reading known messages",
     )
     .of(ids.into_iter().map(MessageId::as_str))
@@ -151,8 +153,7 @@ async fn read_messages(connection: &mut Connection, asked: &Asked, context: &mut
         let id = parsed(row, "id", MessageId::parse)?;
         let is_erased = get::<Option<i64>>(row, "erased_at")?.is_some();
         if asked.signed_messages.contains(&id) {
-            let conversation_id = parsed(row, "conversation_id", ConversationId::parse)?;
-            context.signed_messages.insert(id.clone(), conversation_id);
+            context.signed_messages.insert(id.clone(), reference(row)?);
         }
         if asked.message_ids.contains(&id) {
             let accounts = if is_erased {
@@ -188,7 +189,7 @@ async fn read_accounts(connection: &mut Connection, context: &mut Context) -> Re
 
 async fn read_external_ids(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     let found = rows(
-        "SELECT e.external_id, m.id, m.conversation_id, m.account, m.delivery
+        "SELECT e.external_id, m.id, m.conversation_id, m.account, m.delivery, m.occurred_at
          FROM {rows} JOIN external_ids AS e ON e.external_id = v.column1 JOIN messages AS m ON m.id = e.message_id
          WHERE m.erased_at IS NULL
          ORDER BY m.received_at, m.id",
@@ -198,16 +199,24 @@ async fn read_external_ids(connection: &mut Connection, asked: &Asked, context: 
     .all(connection)
     .await?;
     for row in &found {
-        let reference = MessageReference {
-            message_id: parsed(row, "id", MessageId::parse)?,
-            conversation_id: parsed(row, "conversation_id", ConversationId::parse)?,
-            account: get(row, "account")?,
-            delivery: parsed_if_any(row, "delivery", DeliveryState::parse)?,
-        };
         let external_id = get(row, "external_id")?;
-        context.external_ids.entry(external_id).or_default().push(reference);
+        context
+            .external_ids
+            .entry(external_id)
+            .or_default()
+            .push(reference(row)?);
     }
     Ok(())
+}
+
+fn reference(row: &AnyRow) -> Result<MessageReference, Error> {
+    Ok(MessageReference {
+        message_id: parsed(row, "id", MessageId::parse)?,
+        conversation_id: parsed(row, "conversation_id", ConversationId::parse)?,
+        account: get(row, "account")?,
+        delivery: parsed_if_any(row, "delivery", DeliveryState::parse)?,
+        occurred_at: moment(row, "occurred_at")?,
+    })
 }
 
 async fn read_threads(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {

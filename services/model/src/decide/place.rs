@@ -56,7 +56,7 @@ pub(super) fn place<'a>(
         conversation_id: conversation.id.clone(),
         is_new_conversation,
         at: event.received_at,
-        occurred_at: event.occurred_at,
+        occurred_at: super::occurred_at(event, message, &conversation.id, context),
         automatic: message.automatic.is_some(),
     };
     let actor = Actor::Contact(contact_id.clone());

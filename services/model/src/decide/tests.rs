@@ -90,17 +90,16 @@ impl Desk {
     /// As the store would answer: our own message, written in the conversation of `of`.
     fn we_sent(&mut self, of: &Changes, id: &MessageId, external_id: &str) {
         let conversation_id = of.messages[0].conversation_id.clone();
-        self.context.signed_messages.insert(id.clone(), conversation_id.clone());
-        self.context
-            .external_ids
-            .entry(external_id.to_owned())
-            .or_default()
-            .push(crate::context::MessageReference {
-                message_id: id.clone(),
-                conversation_id,
-                account: of.messages[0].account.clone(),
-                delivery: Some(DeliveryState::Sent),
-            });
+        let reference = crate::context::MessageReference {
+            message_id: id.clone(),
+            conversation_id,
+            account: of.messages[0].account.clone(),
+            delivery: Some(DeliveryState::Sent),
+            occurred_at: self.now,
+        };
+        self.context.signed_messages.insert(id.clone(), reference.clone());
+        let known = self.context.external_ids.entry(external_id.to_owned());
+        known.or_default().push(reference);
     }
 
     fn event(&self, account: &str, external_id: &str, message: Message) -> Event {
@@ -276,6 +275,59 @@ fn only_evidence_joins_a_conversation() {
         Goes::Alone,
     );
     check(from("anna@example.com", true), |_, _| Evidence::default(), Goes::Alone);
+}
+
+/// C5: the clock of a sender's server may be behind ours, or count whole seconds.
+#[test]
+fn an_answer_comes_after_what_it_answers() {
+    let check = |answered_after_ms: i64, evidence: Evidence, expected_after_ms: i64| {
+        let mut desk = Desk::new(json!([]));
+        let question = Message {
+            external_ids: vec!["<q@example.com>".to_owned()],
+            ..from("anna@example.com", true)
+        };
+        let asked = desk.receive(&desk.event("support", "1", question));
+        let ticket_id = asked.tickets.first_key_value().unwrap().0.clone();
+        desk.now = desk.now.plus_ms(60_000);
+        let (sent_at, ours) = (desk.now, MessageId::authored("agnes", "k1"));
+        desk.we_sent(&asked, &ours, "<ours@desk.example>");
+        let resolution = Resolution {
+            code: "solved".to_owned(),
+            notes: None,
+        };
+        desk.command(&ticket_id, Command::Resolve { resolution });
+        let message = Message {
+            evidence,
+            ..from("anna@example.com", true)
+        };
+        desk.now = sent_at.plus_ms(answered_after_ms);
+        let changes = desk.receive(&desk.event("support", "2", message));
+        let answer = &changes.messages[0];
+        assert_eq!(answer.conversation_id, asked.messages[0].conversation_id);
+        assert_eq!(answer.occurred_at.since_ms(sent_at), expected_after_ms);
+        let is_reopened = changes.tickets[&ticket_id].row.category == Category::Open;
+        // In whole seconds nobody knows which came first: it counts as new.
+        assert_eq!(is_reopened, expected_after_ms > -1_000, "{answered_after_ms}");
+    };
+    let signed = Evidence {
+        signed_messages: vec![MessageId::authored("agnes", "k1")],
+        ..Evidence::default()
+    };
+    let quoted = Evidence {
+        quoted_ids: vec!["<ours@desk.example>".to_owned()],
+        ..Evidence::default()
+    };
+    let older = Evidence {
+        quoted_ids: vec!["<q@example.com>".to_owned()],
+        ..Evidence::default()
+    };
+    check(1_000, signed.clone(), 1_000);
+    check(-437, signed, 1);
+    check(-437, quoted.clone(), 1);
+    check(-30_000, quoted, 1);
+    // What quotes only the question may have crossed our answer.
+    check(-437, older.clone(), -437);
+    check(-1_000, older, -1_000);
 }
 
 #[test]
