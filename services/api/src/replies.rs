@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use model::context::Changes;
 use model::conversation::{self, Authored, Conversation, Draft, StoredMessage};
+use model::html;
 use model::id::{ConversationId, MessageId, sha256_hex};
 use model::outbound::Declaration;
 use serde::Deserialize;
@@ -28,8 +29,13 @@ const INBOUND_LOOKED_AT: i64 = 20;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Reply {
-    /// Plain text.
+    /// Plain text. May be left out beside `html`: then it is what that says.
+    #[serde(default)]
     text: String,
+    /// The same in HTML, for channels that carry it; up to 1 MiB. It is sanitised: no script, nothing that
+    /// loads by itself.
+    #[serde(default)]
+    html: Option<String>,
     /// The conversation's, if not given.
     #[serde(default)]
     subject: Option<String>,
@@ -85,7 +91,7 @@ pub async fn reply(
     body: Body,
 ) -> Result<(StatusCode, Json<MessageView>), Error> {
     let request = Request::read("reply", person, &id, key, &body)?;
-    write(&desk, &request, &draft(body.read()?)?).await
+    write(&desk, &request, &draft(body.read()?).await?).await
 }
 
 /// Writes a note that the contact never sees.
@@ -138,11 +144,12 @@ impl Request {
 }
 
 /// Checks what can be checked without knowing the conversation.
-fn draft(reply: Reply) -> Result<Writing, Error> {
+async fn draft(reply: Reply) -> Result<Writing, Error> {
+    let (text, html) = contents(reply.text, reply.html).await?;
     let text = if reply.attachments.is_empty() {
-        checked_text(reply.text)?
+        checked_text(text)?
     } else {
-        reply.text
+        text
     };
     if let Some(subject) = &reply.subject
         && (subject.chars().any(char::is_control) || subject.chars().count() > 998)
@@ -156,10 +163,24 @@ fn draft(reply: Reply) -> Result<Writing, Error> {
     let draft = Draft {
         subject: reply.subject,
         text,
-        html: None,
+        html,
         attachments,
     };
     Ok(Writing::Reply(draft, files))
+}
+
+/// The HTML sanitised, and its text where there is no other.
+async fn contents(text: String, html: Option<String>) -> Result<(String, Option<String>), Error> {
+    let Some(html) = html.filter(|html| !html.trim().is_empty()) else {
+        return Ok((text, None));
+    };
+    let cleaned = tokio::task::spawn_blocking(move || html::clean(&html));
+    let cleaned = cleaned.await.map_err(|error| Error::Fault(error.into()))?;
+    let Some(html) = cleaned.html else {
+        return Err(Error::invalid("invalid", "`html` is too large or too deep"));
+    };
+    let text = if text.trim().is_empty() { cleaned.text } else { text };
+    Ok((text, Some(html)))
 }
 
 fn checked_text(text: String) -> Result<String, Error> {

@@ -12,7 +12,6 @@ pub mod pull;
 
 mod backoff;
 pub mod guard;
-pub mod html;
 pub mod limit;
 pub mod signature;
 mod text;

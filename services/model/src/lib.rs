@@ -10,6 +10,7 @@ pub mod time;
 
 pub mod event;
 pub mod file;
+pub mod html;
 pub mod inbound;
 pub mod outbound;
 

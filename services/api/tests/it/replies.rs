@@ -40,6 +40,36 @@ async fn a_reply_is_written_and_queued() {
 }
 
 #[tokio::test]
+async fn html_is_sanitised_before_anybody_sees_it() {
+    let house = House::new().await;
+    let received = house.receive("1").await;
+    let path = format!("/v1/conversations/{}/replies", received.conversation);
+    let html = "<p onclick=x>Use <b>water</b>.<script>x</script><img src='https://t.example/x.gif'></p>";
+    for (key, text, expected) in [("r1", "Water!", "Water!"), ("r2", " ", "Use water.")] {
+        let message = house
+            .post_with_key(&path, key, json!({ "text": text, "html": html }))
+            .await
+            .json();
+        assert_eq!(message["html"], "<p>Use <b>water</b>.<img></p>");
+        assert_eq!(message["text"], expected);
+    }
+    let message = house.post_with_key(&path, "r3", json!({ "html": html })).await.json();
+    assert_eq!(message["text"], "Use water.");
+    let message = house
+        .post_with_key(&path, "r4", json!({ "text": "x", "html": " " }))
+        .await
+        .json();
+    assert_eq!(message["html"], Value::Null);
+    for (key, body, code) in [
+        ("r5", json!({ "html": "<div>".repeat(1_000) }), "invalid"),
+        ("r6", json!({ "html": "<p></p>" }), "missing_field"),
+        ("r7", json!({}), "missing_field"),
+    ] {
+        house.post_with_key(&path, key, body).await.refused(422, code);
+    }
+}
+
+#[tokio::test]
 async fn a_note_is_written_and_never_sent() {
     let house = House::new().await;
     let received = house.receive("1").await;
@@ -186,7 +216,7 @@ async fn what_cannot_be_sent_is_refused() {
     let path = format!("/v1/conversations/{}/replies", received.conversation);
     let file = |name: &str, media_type: &str, content: &str| json!({ "text": "t", "attachments": [{ "name": name, "media_type": media_type, "content": content }] });
     let table = [
-        (json!({}), "invalid"),
+        (json!({}), "missing_field"),
         (json!({ "text": "" }), "missing_field"),
         (json!({ "text": " \n" }), "missing_field"),
         (json!({ "text": 1 }), "invalid"),

@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use model::event::Attachment;
+use model::html;
 
 use super::mime::{Mail, Part};
 use super::{decode, parameters};
-use crate::html;
 
 /// Longer text is cut, and its part kept as an attachment.
 const MAX_TEXT_BYTES: usize = 256 * 1024;

@@ -10,13 +10,14 @@ use base64::engine::general_purpose::GeneralPurposeConfig;
 use model::contact::Party;
 use model::event::{Attachment, Message};
 use model::evidence::Evidence;
+use model::html;
 use model::id::MessageId;
 use model::inbound::{Inbound, Realm, What};
 use model::time::Moment;
 use serde::Deserialize;
 
 use crate::channel::{Answer, Input, Parsed, Unparsed};
-use crate::{html, list, text};
+use crate::{list, text};
 
 /// Longest name, address, thread or file name, in characters.
 const MAX_NAME_CHARS: usize = 512;

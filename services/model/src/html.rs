@@ -1,4 +1,4 @@
-//! HTML of strangers: sanitised for people's eyes, and turned into text.
+//! HTML that somebody wrote: sanitised for people's eyes, and turned into text.
 //!
 //! html5ever takes time in the square of the nesting depth and has no cap, and
 //! misnested formatting makes it invent elements. So the tags are counted first,
