@@ -1,7 +1,8 @@
 //! The texts of an event, made fit for the store and the log: no U+0000, which
 //! PostgreSQL cannot keep, no second line in what is one (an address, a name, a
-//! subject), and no more of anything than a record can carry. The raw input keeps
-//! what is changed here.
+//! subject), and not too much of anything. HTML is as long as the sanitiser gives
+//! it: the bus makes an attachment of what a record cannot carry. The raw input
+//! keeps what is changed here.
 
 use model::contact::Party;
 use model::event::{Attachment, DeliveryReport, Message, Recipient};
@@ -10,8 +11,6 @@ use model::id::sha256_hex;
 
 /// Of a message's text, in bytes.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
-/// Longer HTML is left out; the text says the same.
-const MAX_HTML_BYTES: usize = 384 * 1024;
 /// Of a subject, name, address, id or other short text, in bytes.
 const MAX_SHORT_BYTES: usize = 2_048;
 /// Of an attachment's address, in bytes: signed ones are long.
@@ -55,7 +54,7 @@ pub fn fit(message: Message) -> Message {
         recipients: recipients.into_iter().take(MAX_ITEMS).map(fit_recipient).collect(),
         subject: subject.map(short),
         text: cut(without_nul(text), MAX_TEXT_BYTES),
-        html: html.map(without_nul).filter(|html| html.len() <= MAX_HTML_BYTES),
+        html: html.map(without_nul),
         attachments: attachments.into_iter().take(MAX_ITEMS).map(fit_attachment).collect(),
         evidence: fit_evidence(evidence),
         automatic,
@@ -127,7 +126,7 @@ fn fit_attachment(attachment: Attachment) -> Attachment {
         size_bytes,
         sha256,
         content_id: content_id.map(short),
-        source: source.map(|source| cut(without_nul(source), MAX_SOURCE_BYTES)),
+        source: source.map(|source| cut(one_line(source), MAX_SOURCE_BYTES)),
         lost: lost.map(short),
     }
 }
@@ -216,7 +215,7 @@ mod tests {
             ],
             subject: Some("ü".repeat(5_000)),
             text: format!("\0{}", "ü".repeat(MAX_TEXT_BYTES)),
-            html: Some("x".repeat(MAX_HTML_BYTES + 1)),
+            html: Some("x".repeat(model::html::MAX_BYTES)),
             attachments: vec![Attachment {
                 name: nul(),
                 media_type: nul(),
@@ -251,7 +250,7 @@ mod tests {
             "{json}"
         );
         assert_eq!(message.recipients.len(), MAX_ITEMS);
-        assert_eq!(message.html, None);
+        assert_eq!(message.html.map(|html| html.len()), Some(model::html::MAX_BYTES));
         assert!(message.text.ends_with("ü… [cut]") && message.text.len() <= MAX_TEXT_BYTES);
         assert!(message.subject.unwrap().len() <= MAX_SHORT_BYTES);
         assert_eq!(message.evidence.quoted_ids, ["a\u{fffd}\u{fffd}\u{fffd}\u{fffd}b"]);

@@ -13,8 +13,6 @@ use super::{decode, parameters};
 const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// HTML of one mail beyond this is not sanitised, but kept as an attachment.
 const MAX_HTML_BYTES: usize = 2 * html::MAX_BYTES;
-/// Longer HTML is not shown, but kept likewise: an event carries no more.
-const MAX_SHOWN_BYTES: usize = 384 * 1024;
 
 /// The parts of a mail by what they are for.
 #[derive(Debug, Default)]
@@ -182,6 +180,11 @@ impl Content {
             is_whole &= cleaned.get(&number).is_some_and(|cleaned| cleaned.html.is_some());
         }
         for number in &choice.html {
+            // Escaping makes text five times as long.
+            is_whole &= body.len() <= MAX_HTML_BYTES && mail.parts[*number].body.len() <= MAX_HTML_BYTES;
+            if !is_whole {
+                break;
+            }
             if !body.is_empty() {
                 body.push_str("<br>");
             }
@@ -191,7 +194,7 @@ impl Content {
                 None => body.push_str(&escaped(&plain_text(&mail.parts[*number]))),
             }
         }
-        if !is_whole || body.len() > MAX_SHOWN_BYTES {
+        if !is_whole {
             // Too large or too deep to show: its text stands, the rest is kept.
             for number in all_html(mail, choice) {
                 self.attach(&mail.parts[number]);
