@@ -2,6 +2,7 @@
 
 pub mod world;
 
+pub mod chat;
 pub mod customer;
 pub mod desk;
 pub mod kafka;

@@ -8,6 +8,9 @@ pub const MAILBOXES: &[&str] = &["support", "it", "sales", "auto", "poison", "mu
 /// Accounts that take webhooks; each is a queue of that name.
 pub const WEBHOOKS: &[&str] = &["hooks", "storm", "crash", "refused", "bad", "talk"];
 
+/// Accounts of web chat; each is a queue of that name.
+pub const CHATS: &[&str] = &["chat", "crowd", "strict"];
+
 /// Customers whom Postfix vouches for.
 pub const CUSTOMERS: &[&str] = &["anna", "ben", "carla", "dora", "emil", "frida"];
 
@@ -70,10 +73,35 @@ secrets = ["{SECRET}"]
     )
 }
 
+/// One chat account. `strict` keeps the default limits; the others let a whole crowd
+/// come from the one address of a test.
+pub fn chat(name: &str) -> String {
+    let more = match name {
+        "strict" => "allowed_origins = [\"https://www.example.com\"]".to_owned(),
+        _ => "limits = { messages_a_minute = 6000, frames_a_second = 1000, sockets_an_address = 10000, \
+              connects_a_minute = 100000 }"
+            .to_owned(),
+    };
+    format!(
+        r#"
+[[accounts]]
+name = "{name}"
+channel = "chat"
+queue = "{name}"
+away_after_seconds = 3
+jwt = {{ algorithm = "HS256", key = "{SITE_SECRET}" }}
+{more}
+"#
+    )
+}
+
+/// What the site of the chats signs its users' tokens with.
+pub const SITE_SECRET: &str = "the secret of the site in the stories";
+
 /// Queues, calendar, promises, people and rules, the same in every world.
 pub fn desk(world: &str) -> String {
     let mut text = String::new();
-    for name in MAILBOXES.iter().chain(&["other"]).chain(WEBHOOKS) {
+    for name in MAILBOXES.iter().chain(&["other"]).chain(WEBHOOKS).chain(CHATS) {
         text.push_str(&format!("\n[[queues]]\nname = \"{name}\"\npolicy = \"standard\"\n"));
     }
     text.push_str(

@@ -229,6 +229,9 @@ fn write_settings(world: &str, dir: &std::path::Path, own: &str, mail: &Mail, ta
             (*name == "talk").then_some(deliver_url.as_str()),
         ));
     }
+    for name in settings::CHATS {
+        text.push_str(&settings::chat(name));
+    }
     let config = dir.join("tributary.toml");
     std::fs::write(&config, text)?;
     Ok(config)

@@ -7,6 +7,7 @@ use tests::harness::world::World;
 use super::Running;
 
 mod bad_input;
+mod chat_resumes;
 mod commands;
 mod employee_reports_incident;
 mod greets_newcomers;
@@ -58,6 +59,7 @@ pub const STORIES: &[Story] = &[
     story!(webhook_gets_answers, Both, false),
     story!(one_bad_apple, Both, false),
     story!(bad_input, Both, false),
+    story!(chat_resumes, Both, false),
     story!(greets_newcomers, Light, false),
     story!(starts_again, Light, false),
     story!(commands, Light, false),

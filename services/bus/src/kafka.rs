@@ -1,5 +1,6 @@
 //! Kafka: an idempotent producer, and the topics it writes to.
 
+mod hints;
 mod reader;
 mod topics;
 
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::hints::{HintsConsumer, HintsProducer};
 pub(crate) use self::reader::KafkaReader;
 use crate::wire::Encoded;
 use crate::{Blobs, EVENTS, Error, large};
@@ -174,6 +176,18 @@ impl Kafka {
             self.is_ready.clone(),
             self.tasks.clone(),
         )
+    }
+
+    /// What hints are written by; of its own, so that they never fill the queue of events.
+    pub fn hints_producer(&self) -> Option<HintsProducer> {
+        HintsProducer::new(&self.config)
+    }
+
+    /// What hints are read by, from now on; waits for the topics.
+    pub async fn hints_consumer(&self) -> Result<HintsConsumer, Error> {
+        let mut is_ready = self.is_ready.clone();
+        let _ = is_ready.wait_for(|ready| *ready).await;
+        HintsConsumer::new(&self.config)
     }
 
     /// Waits until nothing is under way any more, at most that long.

@@ -15,6 +15,7 @@ mod local;
 mod spool;
 
 mod blobs;
+pub mod hints;
 mod metrics;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::blobs::{Blobs, Served};
 pub use self::error::Error;
+use self::hints::Hints;
 use self::kafka::{Kafka, KafkaReader};
 use self::local::{LocalReader, Log};
 use self::metrics::Metrics;
@@ -39,6 +41,8 @@ pub use self::spool::spool_status;
 pub const EVENTS: &str = "tributary.events.v1";
 /// What happened to conversations, tickets and clocks, keyed by subject, kept 30 days.
 pub const DESK: &str = "tributary.desk.v1";
+/// Wake-ups, typing, presence: best effort, kept an hour.
+pub const HINTS: &str = "tributary.hints.v1";
 
 /// `[bus]`, `[spool]` and `[blobs]` of the settings, and the folder of `[data]`.
 #[derive(Clone, Debug)]
@@ -104,6 +108,7 @@ pub struct Bus {
 struct Inner {
     log: Way,
     blobs: Blobs,
+    hints: Hints,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -164,10 +169,15 @@ impl Bus {
                 )));
             }
         };
+        let hints = match &log {
+            Way::Local(_) => Hints::local(),
+            Way::Kafka { kafka, .. } => Hints::over(kafka.clone(), tasks.clone(), stop.clone()),
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 log,
                 blobs,
+                hints,
                 metrics,
                 tasks,
                 stop,
@@ -214,6 +224,11 @@ impl Bus {
     /// Where large bytes lie.
     pub fn blobs(&self) -> &Blobs {
         &self.inner.blobs
+    }
+
+    /// Best-effort news for whoever looks right now.
+    pub fn hints(&self) -> &Hints {
+        &self.inner.hints
     }
 
     /// Whether another push would be accepted even without Kafka: a gateway's readiness.

@@ -4,6 +4,7 @@
 
 mod desk;
 mod event;
+mod hint;
 
 use model::context::Announcement;
 use model::event::{Body, Event};
@@ -13,6 +14,7 @@ use prost::Message as _;
 use self::desk::announcement_to_proto;
 pub(crate) use self::event::is_sha256;
 use self::event::{event_from_proto, event_to_proto};
+pub(crate) use self::hint::{decode_hint, encode_hint};
 use self::proto::conversation::v1 as pb;
 use crate::Undecodable;
 

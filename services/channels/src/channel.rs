@@ -5,15 +5,18 @@
 //! that we fetch is fetched by `pull` and goes through the same `parse`. What a
 //! channel cannot do keeps its default.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::Router;
 use bytes::Bytes;
 use model::event::{Raw, RawContent};
 use model::inbound::Inbound;
 use model::outbound::{Declaration, Outbound};
 use model::time::Moment;
 
+use crate::live::Live;
 use crate::pull::Source;
 
 /// One account of a channel.
@@ -33,6 +36,13 @@ pub trait Channel: Send + Sync {
     /// Headers that signature and parser need, in lower case: only these are kept.
     fn kept_headers(&self) -> &'static [&'static str] {
         &["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"]
+    }
+
+    /// Routes of its own on the public listener, for what is more than one push:
+    /// sockets, uploads. A channel that has some is live: nothing of it is taken
+    /// from the door of webhooks.
+    fn routes(self: Arc<Self>, _live: &Live) -> Option<Router> {
+        None
     }
 
     /// Whether it has a source to be read under a lease: then `pull` is called,

@@ -80,14 +80,14 @@ enum Refused {
 
 /// Routes of the public listener. Everything else there is answered by
 /// [`not_found`], in the same words as an unknown account; so is an account whose
-/// input we fetch ourselves: what it believes without a signature must not come
-/// from here.
+/// input we fetch ourselves or take from sockets: what it believes without a
+/// signature must not come from here.
 pub fn routes(accounts: Accounts, inbox: Inbox) -> Router {
     routes_within(accounts, inbox, PATIENCE)
 }
 
 fn routes_within(mut accounts: Accounts, inbox: Inbox, patience: Patience) -> Router {
-    accounts.retain(|_, account| !account.channel.pulls());
+    accounts.retain(|_, account| !account.channel.pulls() && !account.plan.live);
     let gateway = Arc::new(Gateway {
         accounts,
         inbox,
@@ -441,6 +441,7 @@ mod tests {
             keys: Keys::new(vec![vec![1; 32]]).unwrap(),
             public_url: "http://localhost".to_owned(),
             http: Guard::new(false).unwrap(),
+            calendars: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod list;
 pub mod deliver;
 pub mod gateway;
 pub mod inbox;
+pub mod live;
 pub mod pull;
 
 mod backoff;
@@ -16,6 +17,7 @@ pub mod limit;
 pub mod signature;
 mod text;
 
+pub mod chat;
 pub mod email;
 pub mod webhook;
 

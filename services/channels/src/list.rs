@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::calendar::Calendar;
 use model::context::AccountPlan;
 
 use crate::channel::Channel;
@@ -27,6 +28,8 @@ pub struct Surroundings {
     pub public_url: String,
     /// Addresses that an outgoing fetch may reach though they are private.
     pub http: crate::guard::Guard,
+    /// When people work, by name.
+    pub calendars: Vec<Calendar>,
 }
 
 /// An account, built.
@@ -41,7 +44,11 @@ pub type Accounts = BTreeMap<String, Account>;
 
 type Build = fn(&AccountSettings, &Surroundings) -> Result<Arc<dyn Channel>, String>;
 
-const CHANNELS: &[(&str, Build)] = &[("email", crate::email::build), ("webhook", crate::webhook::build)];
+const CHANNELS: &[(&str, Build)] = &[
+    ("chat", crate::chat::build),
+    ("email", crate::email::build),
+    ("webhook", crate::webhook::build),
+];
 
 /// Builds all accounts, or says which setting is wrong.
 pub fn build(settings: &[AccountSettings], surroundings: &Surroundings) -> Result<Accounts, String> {

@@ -447,6 +447,7 @@ fn build(settings: &str) -> Arc<dyn Channel> {
         keys: Keys::new(vec![vec![7; 32]]).unwrap(),
         public_url: "http://127.0.0.1:1".to_owned(),
         http: channels::guard::Guard::new(false).unwrap(),
+        calendars: Vec::new(),
     };
     list::build(&[account], &surroundings)
         .unwrap()

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -43,8 +46,8 @@ pub async fn serve(name: &'static str, listener: TcpListener, routes: Router, st
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = accept(&listener, &room) => match accepted {
-                Ok((stream, permit)) => {
-                    let connection = connection(stream, routes.clone(), stop.clone());
+                Ok((stream, peer, permit)) => {
+                    let connection = connection(stream, peer, routes.clone(), stop.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(permit);
@@ -69,24 +72,30 @@ pub async fn serve(name: &'static str, listener: TcpListener, routes: Router, st
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = room
         .clone()
         .acquire_owned()
         .await
         .map_err(|error| std::io::Error::other(error.to_string()))?;
-    let (stream, _): (TcpStream, SocketAddr) = listener.accept().await?;
-    Ok((stream, permit))
+    let (stream, peer): (TcpStream, SocketAddr) = listener.accept().await?;
+    Ok((stream, peer, permit))
 }
 
-async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) {
+async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: CancellationToken) {
     // Answers are small and complete: waiting for more to send only adds delay.
     let _ = stream.set_nodelay(true);
+    // Limits for each address need to know it.
+    let routes = TowerToHyperService::new(routes);
+    let routes = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        routes.call(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .serve_connection(TokioIo::new(stream), routes)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {

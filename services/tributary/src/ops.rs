@@ -53,7 +53,7 @@ async fn not_ready(role: Role, parts: &Parts) -> Option<&'static str> {
             _ => return Some("the spool is full"),
         }
     }
-    if role.uses_store() {
+    if role.needs_store() {
         match parts.store.get() {
             Some(store) if store.offsets(bus::EVENTS).await.is_ok() => {}
             _ => return Some("the database is away"),

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use bus::Bus;
 use channels::inbox::Inbox;
 use channels::list::Accounts;
+use channels::live::{self, Live};
 use futures_util::FutureExt;
 use prometheus_client::registry::Registry;
 use store::Store;
@@ -99,8 +100,9 @@ impl Role {
         matches!(self, Self::All | Self::Api)
     }
 
-    /// A gateway lives without the database.
-    pub fn uses_store(self) -> bool {
+    /// A gateway lives without the database, though live conversations stand still
+    /// while it is away.
+    pub fn needs_store(self) -> bool {
         self != Self::Gateway
     }
 }
@@ -215,9 +217,11 @@ async fn begin(
     tasks: &mut Tasks,
 ) -> Result<()> {
     let settings = &checked.settings;
-    if role.uses_store() {
+    if role.needs_store() {
         let store = patiently("the database", || prepare_store(role, checked)).await?;
         let _ = parts.store.set(store);
+    } else if live::is_needed(&checked.accounts) {
+        let _ = parts.store.set(Store::open(&settings.store_url()).await?);
     }
     // A Kafka that is away is no error, so whatever this says is one.
     let mut registry = parts.registry.lock().await;
@@ -225,10 +229,18 @@ async fn begin(
     let _ = parts.bus.set(bus.clone());
     let inbox = Inbox::new(bus.clone(), &mut registry);
     if let Some(listener) = public {
-        let routes = channels::gateway::routes(checked.accounts.clone(), inbox.clone());
+        let mut routes = channels::gateway::routes(checked.accounts.clone(), inbox.clone());
+        if let Some(store) = parts.store.get()
+            && live::is_needed(&checked.accounts)
+        {
+            let (inbox, stop) = (inbox.clone(), tasks.stop.clone());
+            let live = Live::new(&checked.accounts, inbox, store.clone(), &bus, &mut registry, stop);
+            routes = routes.merge(live::routes(&checked.accounts, &live));
+            tasks.spawn("live", live.run().map(Ok));
+        }
         tasks.listen("public", listener, routes);
     }
-    if let Some(store) = parts.store.get() {
+    if let (true, Some(store)) = (role.needs_store(), parts.store.get()) {
         if let Some(listener) = desk {
             let desk = api::Desk {
                 store: store.clone(),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{QUESTION_TIMEOUT, Quiet};
-use crate::{DESK, EVENTS};
+use crate::{DESK, EVENTS, HINTS};
 
 /// What is known of the topics.
 enum State {
@@ -18,6 +18,8 @@ enum State {
 }
 
 const RETENTION_MS: &str = "2592000000";
+/// Nobody reads an old hint.
+const HINTS_RETENTION_MS: &str = "3600000";
 /// As many copies as there are brokers, up to this.
 const MAX_REPLICATION: usize = 3;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -75,7 +77,7 @@ async fn attempt(config: &ClientConfig, partitions: i32) -> Result<bool, KafkaEr
 fn look(admin: &AdminClient<Quiet>) -> Result<State, KafkaError> {
     let metadata = admin.inner().fetch_metadata(None, QUESTION_TIMEOUT)?;
     let mut missing = Vec::new();
-    for name in [EVENTS, DESK] {
+    for name in [EVENTS, DESK, HINTS] {
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
             missing.push(name);
             continue;
@@ -116,9 +118,13 @@ async fn create(
     let new_topics: Vec<NewTopic<'_>> = topics
         .iter()
         .map(|name| {
+            let (partitions, retention_ms) = match *name {
+                HINTS => (1, HINTS_RETENTION_MS),
+                _ => (partitions, RETENTION_MS),
+            };
             let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(copies));
-            let topic = topic.set("retention.ms", RETENTION_MS).set("cleanup.policy", "delete");
-            if replication == MAX_REPLICATION {
+            let topic = topic.set("retention.ms", retention_ms).set("cleanup.policy", "delete");
+            if replication == MAX_REPLICATION && *name != HINTS {
                 topic.set("min.insync.replicas", "2")
             } else {
                 topic

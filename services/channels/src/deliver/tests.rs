@@ -177,6 +177,7 @@ impl House {
             keys: Keys::new(vec![vec![1; 32]]).unwrap(),
             public_url: String::new(),
             http: Guard::new(false).unwrap(),
+            calendars: Vec::new(),
         };
         let settings = AccountSettings {
             name: "shop".to_owned(),

@@ -268,6 +268,7 @@ fn accounts(settings: &Settings, keys: Keys, queues: &BTreeSet<String>, problems
         keys,
         public_url: settings.public_url(),
         http,
+        calendars: settings.calendars.clone(),
     };
     for account in &settings.accounts {
         let path = format!("accounts.{}", account.name);

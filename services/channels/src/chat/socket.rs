@@ -1,0 +1,700 @@
+//! One socket: from the upgrade to its end.
+//!
+//! It queues nothing. What the visitor says is taken one frame at a time, and the
+//! next is read when the one before is in the log; what the visitor is shown is read
+//! from the store piece by piece, and the next piece when the one before was taken.
+
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use bytes::Bytes;
+use governor::DefaultDirectRateLimiter;
+use model::conversation::{Direction, StoredMessage};
+use store::live::Piece;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite;
+use tungstenite::error::{CapacityError, ProtocolError};
+
+use super::frame::{self, Close, FormField, Malformed, Said, Saying, ShownFile};
+use super::limits::Entry;
+use super::session::Visitor;
+use super::{Chat, files, now, parse};
+use crate::channel::{Channel, Input, Unparsed};
+use crate::inbox::Arrival;
+use crate::live::{Live, Place, Watch};
+
+/// Read ahead of a socket; more is taken when a frame needs it.
+pub(super) const BUFFER_BYTES: usize = 1_024;
+/// Waiting to be written; more is an error. One message of ours fits.
+pub(super) const MAX_WRITE_BYTES: usize = 1024 * 1024;
+
+/// Until the first `hello`.
+const GREETING: Duration = Duration::from_secs(10);
+/// A client that takes longer to take a frame is let go.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Of silence, then we ask.
+const PING_AFTER: Duration = Duration::from_secs(30);
+/// Of silence after that, then it is gone.
+const PONG_WITHIN: Duration = Duration::from_secs(30);
+/// For the other side to close as well.
+const CLOSING: Duration = Duration::from_millis(500);
+/// Frames that come after the end and are thrown away.
+const LINGER_FRAMES: usize = 64;
+/// After the store was away.
+const RETRY: Duration = Duration::from_secs(1);
+/// Messages that are read at once.
+const PIECE: i64 = 50;
+/// Messages of ours that one `read` may mark.
+const MARKED: i64 = 200;
+/// Wrong frames until the socket ends.
+const MAX_MALFORMED: u32 = 10;
+/// Clients come back spread over so long after a stop.
+const RETURN_WITHIN_MS: u64 = 10_000;
+
+type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Serves one socket to its end.
+pub(super) async fn serve(chat: Arc<Chat>, live: Live, mut websocket: WebSocket, entry: Result<Entry, Close>) {
+    let close = match entry {
+        Ok(_) => Box::pin(greet(&chat, &live, &mut websocket)).await,
+        Err(close) => Err(End::Close(close)),
+    };
+    let (end, _entry) = match close {
+        Ok(visitor) => {
+            let talk = Talk::new(chat.clone(), live.clone(), visitor);
+            (talk.run(&mut websocket).await, entry)
+        }
+        Err(end) => (end, entry),
+    };
+    match end {
+        End::Gone => {}
+        End::Close(close) => {
+            tracing::debug!(account.name = chat.account, reason = close.name(), "socket closed");
+            chat.closed(close);
+            Box::pin(say_goodbye(&mut websocket, close)).await;
+        }
+    }
+}
+
+/// Why a socket ended.
+enum End {
+    /// It is closed, or broken.
+    Gone,
+    /// We close it.
+    Close(Close),
+}
+
+/// Waits for the first good `hello`.
+async fn greet(chat: &Chat, live: &Live, websocket: &mut WebSocket) -> Result<Visitor, End> {
+    let deadline = Instant::now() + GREETING;
+    let mut malformed = 0;
+    loop {
+        let heard = tokio::select! {
+            () = live.stop().cancelled() => return Err(End::Close(restart())),
+            () = sleep_until(deadline) => return Err(End::Close(Close::TooSlow)),
+            heard = websocket.recv() => heard,
+        };
+        let Some(text) = text_of(heard)? else { continue };
+        let wrong = match frame::parse(&text) {
+            Ok(Said::Hello { session, jwt, form }) => {
+                let mut visitor = identify(chat, session.as_deref(), jwt.as_deref())?;
+                match visitor.fill_in(form.unwrap_or_default(), &chat.settings.form) {
+                    Ok(()) => {
+                        hello(chat, websocket, &visitor).await?;
+                        return Ok(visitor);
+                    }
+                    Err(detail) => Malformed { detail, id: None },
+                }
+            }
+            Ok(Said::Ping { id }) => {
+                write(websocket, &Saying::Pong { id: id.as_deref() }).await?;
+                continue;
+            }
+            Ok(_) => Malformed {
+                detail: "say hello first".to_owned(),
+                id: None,
+            },
+            Err(wrong) => wrong,
+        };
+        malformed += 1;
+        complain(websocket, &wrong, malformed).await?;
+    }
+}
+
+/// Whose token it is; without one, somebody new.
+fn identify(chat: &Chat, session: Option<&str>, jwt: Option<&str>) -> Result<Visitor, End> {
+    let unauthorized = |reason| End::Close(Close::Unauthorized { reason });
+    let (now, session_ms) = (now(), chat.settings.session_ms());
+    match (jwt, session) {
+        (Some(jwt), _) => {
+            let site = chat.site.as_ref().ok_or(unauthorized("this chat takes no JWT"))?;
+            site.visitor(jwt, now, session_ms).map_err(unauthorized)
+        }
+        (None, Some(session)) => {
+            let known = Visitor::of_token(&chat.account, &chat.keys, session, now);
+            let mut visitor = known.map_err(unauthorized)?;
+            visitor.prolong(now, session_ms);
+            Ok(visitor)
+        }
+        (None, None) => Ok(Visitor::new(now, session_ms)),
+    }
+}
+
+async fn hello(chat: &Chat, websocket: &mut WebSocket, visitor: &Visitor) -> Result<(), End> {
+    let online = chat.is_open();
+    let form = chat.settings.form.iter().map(|field| FormField {
+        name: &field.name,
+        required: field.required,
+    });
+    let saying = Saying::Hello {
+        session: &visitor.token(&chat.account, &chat.keys),
+        online,
+        text: chat.settings.offline_text.as_deref().filter(|_| !online),
+        form: form.collect(),
+    };
+    write(websocket, &saying).await
+}
+
+/// A visitor and we.
+struct Talk {
+    chat: Arc<Chat>,
+    live: Live,
+    visitor: Box<Visitor>,
+    watch: Watch,
+    /// Set by `resume`.
+    view: Option<View>,
+    typing_seen: u32,
+    frames: DefaultDirectRateLimiter,
+    malformed: u32,
+    /// What the visitor said and is not in the log yet.
+    taking: Option<Task<Taken>>,
+    /// What is to be shown and is not read yet.
+    reading: Option<Task<Result<Option<(Place, Piece)>, store::Error>>>,
+    read_again_at: Option<Instant>,
+    heard_at: Instant,
+    is_asked: bool,
+}
+
+/// What the client has been shown.
+struct View {
+    /// `None`: of no conversation yet.
+    epoch: Option<i64>,
+    sequence: i64,
+    /// `resume` was answered.
+    is_answered: bool,
+}
+
+/// What became of what the visitor said.
+enum Taken {
+    /// In the log; the frame that says so.
+    Acknowledged(String),
+    Marked,
+    Refused {
+        id: Option<String>,
+        detail: String,
+    },
+    Unavailable {
+        id: Option<String>,
+    },
+    Fault,
+}
+
+/// What happens next.
+enum Next {
+    Stop,
+    Taken(Taken),
+    Read(Result<Option<(Place, Piece)>, store::Error>),
+    Heard(Option<Result<Message, axum::Error>>),
+    News,
+    Time,
+}
+
+impl Talk {
+    fn new(chat: Arc<Chat>, live: Live, visitor: Visitor) -> Self {
+        let watch = live.watch(&chat.account, &visitor.thread);
+        Self {
+            frames: chat.limits.of_socket(),
+            typing_seen: watch.seen().typing,
+            watch,
+            chat,
+            live,
+            visitor: Box::new(visitor),
+            view: None,
+            malformed: 0,
+            taking: None,
+            reading: None,
+            read_again_at: None,
+            heard_at: Instant::now(),
+            is_asked: false,
+        }
+    }
+
+    async fn run(mut self, websocket: &mut WebSocket) -> End {
+        if self.watch.viewers() > self.chat.limits.sockets_a_visitor {
+            return End::Close(Close::Flood);
+        }
+        loop {
+            let next = self.next(websocket).await;
+            let done = match next {
+                Next::Stop => return Box::pin(self.leave(websocket)).await,
+                Next::Taken(taken) => {
+                    self.taking = None;
+                    self.answer(websocket, taken).await
+                }
+                Next::Read(read) => {
+                    self.reading = None;
+                    Box::pin(self.show(websocket, read)).await
+                }
+                Next::Heard(heard) => self.hear(websocket, heard).await,
+                Next::News => self.tell_news(websocket).await,
+                Next::Time => self.look_at_the_clock(websocket).await,
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    async fn next(&mut self, websocket: &mut WebSocket) -> Next {
+        let quiet_until = self.heard_at
+            + if self.is_asked {
+                PING_AFTER + PONG_WITHIN
+            } else {
+                PING_AFTER
+            };
+        let due = self.read_again_at.map_or(quiet_until, |at| at.min(quiet_until));
+        let is_taking = self.taking.is_some();
+        tokio::select! {
+            () = self.live.stop().cancelled() => Next::Stop,
+            taken = of(&mut self.taking) => Next::Taken(taken),
+            read = of(&mut self.reading) => Next::Read(read),
+            // While one frame is on its way into the log, the next waits at the client.
+            heard = websocket.recv(), if !is_taking => Next::Heard(heard),
+            () = self.watch.changed() => Next::News,
+            () = sleep_until(due) => Next::Time,
+        }
+    }
+
+    async fn hear(
+        &mut self,
+        websocket: &mut WebSocket,
+        heard: Option<Result<Message, axum::Error>>,
+    ) -> Result<(), End> {
+        self.heard_at = Instant::now();
+        self.is_asked = false;
+        if self.frames.check().is_err() {
+            return Err(End::Close(Close::Flood));
+        }
+        let Some(text) = text_of(heard)? else { return Ok(()) };
+        match frame::parse(&text) {
+            Ok(said) => self.take(websocket, said, text).await,
+            Err(wrong) => self.complain(websocket, &wrong).await,
+        }
+    }
+
+    async fn take(&mut self, websocket: &mut WebSocket, said: Said, text: Utf8Bytes) -> Result<(), End> {
+        match said {
+            Said::Hello { session, jwt, form } => self.hello_again(websocket, session, jwt, form).await,
+            Said::Resume { epoch, sequence } => {
+                self.view = Some(View {
+                    epoch,
+                    sequence: sequence.unwrap_or(0),
+                    is_answered: false,
+                });
+                self.read();
+                Ok(())
+            }
+            Said::Send { id, .. } => self.send(websocket, id, text).await,
+            Said::Typing {} => {
+                self.watch.tell_typing();
+                Ok(())
+            }
+            Said::Read { sequence } => {
+                self.mark(sequence, text);
+                Ok(())
+            }
+            Said::Ping { id } => write(websocket, &Saying::Pong { id: id.as_deref() }).await,
+        }
+    }
+
+    /// A filled-in form, or a session that must go on longer; never somebody else.
+    async fn hello_again(
+        &mut self,
+        websocket: &mut WebSocket,
+        session: Option<String>,
+        jwt: Option<String>,
+        form: Option<std::collections::BTreeMap<String, String>>,
+    ) -> Result<(), End> {
+        let mut visitor = match (&session, &jwt) {
+            (None, None) => (*self.visitor).clone(),
+            (session, jwt) => identify(&self.chat, session.as_deref(), jwt.as_deref())?,
+        };
+        let filled = match visitor.thread == self.visitor.thread {
+            true => visitor.fill_in(form.unwrap_or_default(), &self.chat.settings.form),
+            false => Err("a socket has one visitor: open another for another".to_owned()),
+        };
+        if let Err(detail) = filled {
+            return self.complain(websocket, &Malformed { detail, id: None }).await;
+        }
+        *self.visitor = visitor;
+        hello(&self.chat, websocket, &self.visitor).await
+    }
+
+    async fn send(&mut self, websocket: &mut WebSocket, id: String, text: Utf8Bytes) -> Result<(), End> {
+        if !self.chat.limits.may_send(&self.visitor.thread) {
+            return Err(End::Close(Close::Flood));
+        }
+        if self.visitor.until <= now().as_ms() {
+            return Err(End::Close(Close::Unauthorized {
+                reason: "the session has expired",
+            }));
+        }
+        if let Some(name) = self.visitor.missing(&self.chat.settings.form) {
+            let detail = format!("fill in {name} of the form first, by another hello");
+            let saying = Saying::Error {
+                code: "form_needed",
+                detail: &detail,
+                id: Some(&id),
+                retry_after_ms: None,
+            };
+            return write(websocket, &saying).await;
+        }
+        let chat = self.chat.clone();
+        let input = parse::input(&chat.account, &chat.keys, &self.visitor, text.into(), now());
+        let inbox = self.live.inbox().clone();
+        self.watch.expect();
+        self.taking = Some(Box::pin(async move { accept(&chat, &inbox, input, id).await }));
+        Ok(())
+    }
+
+    /// Marks our messages up to there as read.
+    fn mark(&mut self, sequence: i64, text: Utf8Bytes) {
+        let Some(place) = self.watch.seen().head else { return };
+        let (chat, live) = (self.chat.clone(), self.live.clone());
+        let input = parse::input(&chat.account, &chat.keys, &self.visitor, text.into(), now());
+        let thread = self.visitor.thread.clone();
+        self.taking = Some(Box::pin(async move {
+            let unread = live.store().unread(&place.conversation_id, sequence, MARKED).await;
+            // Best effort: the client marks the next message anyway.
+            let Ok(unread) = unread else { return Taken::Marked };
+            let events = unread.iter().map(|id| parse::read(&thread, id)).collect();
+            let accepted = live
+                .inbox()
+                .accept(&chat.account, parse::CHANNEL, &input, events, Arrival::Pushed);
+            if let Err(error) = accepted.await {
+                tracing::debug!(account.name = chat.account, %error, "read mark not taken");
+            }
+            Taken::Marked
+        }));
+    }
+
+    async fn answer(&mut self, websocket: &mut WebSocket, taken: Taken) -> Result<(), End> {
+        match taken {
+            Taken::Acknowledged(text) => write_text(websocket, text).await,
+            Taken::Marked => Ok(()),
+            Taken::Refused { id, detail } => self.complain(websocket, &Malformed { detail, id }).await,
+            Taken::Unavailable { id } => {
+                let saying = Saying::Error {
+                    code: "unavailable",
+                    detail: "this cannot be taken now, send it again",
+                    id: id.as_deref(),
+                    retry_after_ms: Some(5_000),
+                };
+                write(websocket, &saying).await
+            }
+            Taken::Fault => Err(End::Close(Close::Fault)),
+        }
+    }
+
+    async fn complain(&mut self, websocket: &mut WebSocket, wrong: &Malformed) -> Result<(), End> {
+        self.malformed += 1;
+        complain(websocket, wrong, self.malformed).await
+    }
+
+    async fn tell_news(&mut self, websocket: &mut WebSocket) -> Result<(), End> {
+        let seen = self.watch.seen();
+        if self.view.is_some() && seen.typing != self.typing_seen {
+            self.typing_seen = seen.typing;
+            write(websocket, &Saying::Typing).await?;
+        }
+        let is_behind = self.view.as_ref().zip(seen.head).is_some_and(|(view, head)| {
+            view.is_answered && (view.epoch != Some(head.epoch) || view.sequence < head.last_sequence)
+        });
+        if is_behind {
+            self.read();
+        }
+        Ok(())
+    }
+
+    /// Begins to read what the view has not shown yet.
+    fn read(&mut self) {
+        let Some(view) = &self.view else { return };
+        self.read_again_at = None;
+        let (live, after, head) = (self.live.clone(), view.sequence, self.watch.seen().head);
+        let look = head.is_none().then(|| self.watch.look());
+        self.reading = Some(Box::pin(async move {
+            let head = match look {
+                Some(look) => look.await?,
+                None => head,
+            };
+            let Some(place) = head else { return Ok(None) };
+            let piece = live
+                .store()
+                .visible_messages(&place.conversation_id, after, PIECE)
+                .await?;
+            Ok(piece.map(|piece| (place, piece)))
+        }));
+    }
+
+    async fn show(
+        &mut self,
+        websocket: &mut WebSocket,
+        read: Result<Option<(Place, Piece)>, store::Error>,
+    ) -> Result<(), End> {
+        let Some(view) = &mut self.view else { return Ok(()) };
+        let piece = match read {
+            Ok(Some((_, piece))) => piece,
+            Ok(None) => {
+                if !view.is_answered {
+                    let had = view.epoch.is_some() && view.sequence > 0;
+                    *view = View {
+                        epoch: None,
+                        sequence: 0,
+                        is_answered: true,
+                    };
+                    if had {
+                        write(websocket, &Saying::Gone { epoch: None }).await?;
+                    }
+                    let saying = Saying::Resume {
+                        epoch: None,
+                        sequence: 0,
+                    };
+                    write(websocket, &saying).await?;
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::debug!(account.name = self.chat.account, %error, "a conversation cannot be read now");
+                self.read_again_at = Some(Instant::now() + RETRY);
+                return Ok(());
+            }
+        };
+        if view.has_lost(&piece) {
+            *view = View {
+                epoch: Some(piece.epoch),
+                sequence: 0,
+                is_answered: view.is_answered,
+            };
+            let saying = Saying::Gone {
+                epoch: Some(piece.epoch),
+            };
+            write(websocket, &saying).await?;
+            self.read();
+            return Ok(());
+        }
+        view.epoch = Some(piece.epoch);
+        if !view.is_answered {
+            view.is_answered = true;
+            let saying = Saying::Resume {
+                epoch: view.epoch,
+                sequence: piece.last_sequence,
+            };
+            write(websocket, &saying).await?;
+        }
+        let has_more = piece.messages.len() as i64 == PIECE;
+        for stored in &piece.messages {
+            view.sequence = stored.sequence.unwrap_or(view.sequence);
+            let text = shown(&self.chat, &self.visitor, piece.epoch, stored);
+            write_text(websocket, text).await?;
+        }
+        // What came while we were writing.
+        let is_behind = self.watch.seen().head.is_some_and(|head| {
+            self.view
+                .as_ref()
+                .is_some_and(|view| view.epoch != Some(head.epoch) || view.sequence < head.last_sequence)
+        });
+        if has_more || (is_behind && !piece.messages.is_empty()) {
+            self.read();
+        } else if is_behind {
+            // The store is behind the hint, as a replica may be.
+            self.read_again_at = Some(Instant::now() + RETRY);
+        }
+        Ok(())
+    }
+
+    async fn look_at_the_clock(&mut self, websocket: &mut WebSocket) -> Result<(), End> {
+        if self.read_again_at.is_some_and(|at| at <= Instant::now()) {
+            self.read();
+        }
+        let silent = self.heard_at.elapsed();
+        if silent >= PING_AFTER + PONG_WITHIN {
+            return Err(End::Close(Close::TooSlow));
+        }
+        if silent >= PING_AFTER && !self.is_asked {
+            self.is_asked = true;
+            return write_frame(websocket, Message::Ping(Bytes::new())).await;
+        }
+        Ok(())
+    }
+
+    /// At the stop: what is on its way into the log is still acknowledged.
+    async fn leave(mut self, websocket: &mut WebSocket) -> End {
+        if let Some(taking) = self.taking.take()
+            && let Ok(taken) = timeout(PATIENCE / 5, taking).await
+        {
+            let _ = self.answer(websocket, taken).await;
+        }
+        End::Close(restart())
+    }
+}
+
+impl View {
+    /// Whether something that the client has been shown, or should have been, is no
+    /// longer there.
+    fn has_lost(&self, piece: &Piece) -> bool {
+        let is_other = self.epoch.is_some_and(|epoch| epoch != piece.epoch);
+        let is_ahead = self.sequence > piece.last_sequence;
+        let first = piece.messages.first().and_then(|stored| stored.sequence);
+        let has_gap = self.sequence > 0 && first.is_some_and(|first| first != self.sequence + 1);
+        is_other || is_ahead || has_gap
+    }
+}
+
+/// Into the log, and only then the answer (C1).
+async fn accept(chat: &Chat, inbox: &crate::inbox::Inbox, input: Input, id: String) -> Taken {
+    let parsed = match chat.parse(&input) {
+        Ok(parsed) => parsed,
+        Err(Unparsed::Rejected { reason } | Unparsed::Parked { reason }) => {
+            return Taken::Refused {
+                id: Some(id),
+                detail: reason,
+            };
+        }
+    };
+    let accepted = inbox.accept(&chat.account, parse::CHANNEL, &input, parsed.events, Arrival::Pushed);
+    match accepted.await {
+        Ok(()) => Taken::Acknowledged(parsed.answer.body),
+        Err(bus::Error::Unavailable(_)) => Taken::Unavailable { id: Some(id) },
+        Err(error) => {
+            tracing::error!(account.name = chat.account, %error, "message not accepted");
+            Taken::Fault
+        }
+    }
+}
+
+/// A message as its visitor sees it.
+fn shown(chat: &Chat, visitor: &Visitor, epoch: i64, stored: &StoredMessage) -> String {
+    let message = &stored.message;
+    let files = message.attachments.iter().map(|file| ShownFile {
+        name: &file.name,
+        media_type: &file.media_type,
+        size_bytes: file.size_bytes,
+        url: files::url(&chat.account, &chat.keys, file),
+    });
+    Saying::Message {
+        epoch,
+        sequence: stored.sequence.unwrap_or_default(),
+        id: stored.id.as_str(),
+        from: match stored.direction {
+            Direction::Inbound => "visitor",
+            _ if message.automatic.is_some() => "automatic",
+            _ => "agent",
+        },
+        client_id: parse::client_id(&visitor.thread, stored),
+        text: &message.text,
+        files: files.collect(),
+        at: stored.received_at.to_string(),
+    }
+    .text()
+}
+
+/// The text of a frame; `None` for pings and pongs, which are answered already.
+fn text_of(heard: Option<Result<Message, axum::Error>>) -> Result<Option<Utf8Bytes>, End> {
+    match heard {
+        None | Some(Ok(Message::Close(_))) => Err(End::Gone),
+        Some(Ok(Message::Text(text))) => Ok(Some(text)),
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
+        Some(Ok(Message::Binary(_))) => Err(End::Close(Close::Binary)),
+        Some(Err(error)) => Err(broken(error)),
+    }
+}
+
+fn broken(error: axum::Error) -> End {
+    let error = error.into_inner();
+    match error.downcast_ref::<tungstenite::Error>() {
+        Some(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Gone,
+        Some(tungstenite::Error::Protocol(_)) => End::Close(Close::Protocol),
+        Some(tungstenite::Error::Utf8(_)) => End::Close(Close::NotUtf8),
+        Some(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. })) => End::Close(Close::TooLarge),
+        _ => End::Gone,
+    }
+}
+
+async fn complain(websocket: &mut WebSocket, wrong: &Malformed, count: u32) -> Result<(), End> {
+    let saying = Saying::Error {
+        code: "malformed",
+        detail: &wrong.detail,
+        id: wrong.id.as_deref(),
+        retry_after_ms: None,
+    };
+    write(websocket, &saying).await?;
+    match count > MAX_MALFORMED {
+        true => Err(End::Close(Close::Malformed)),
+        false => Ok(()),
+    }
+}
+
+async fn write(websocket: &mut WebSocket, saying: &Saying<'_>) -> Result<(), End> {
+    write_text(websocket, saying.text()).await
+}
+
+async fn write_text(websocket: &mut WebSocket, text: String) -> Result<(), End> {
+    write_frame(websocket, Message::text(text)).await
+}
+
+async fn write_frame(websocket: &mut WebSocket, message: Message) -> Result<(), End> {
+    match timeout(PATIENCE, websocket.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Gone),
+        Err(_) => Err(End::Close(Close::NotReading)),
+    }
+}
+
+/// Says why, and waits a moment for the other side, so that the words arrive before
+/// the connection ends.
+async fn say_goodbye(websocket: &mut WebSocket, close: Close) {
+    let frame = CloseFrame {
+        code: close.code(),
+        reason: close.reason().into(),
+    };
+    let goodbye = async {
+        if websocket.send(Message::Close(Some(frame))).await.is_err() {
+            return;
+        }
+        for _ in 0..LINGER_FRAMES {
+            if websocket.recv().await.is_none() {
+                break;
+            }
+        }
+    };
+    let _ = timeout(CLOSING, goodbye).await;
+}
+
+/// Every client gets a time of its own to come back at.
+fn restart() -> Close {
+    let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+    Close::Restart {
+        after_ms: random % RETURN_WITHIN_MS,
+    }
+}
+
+/// What is under way, if anything is.
+async fn of<T>(task: &mut Option<Task<T>>) -> T {
+    match task {
+        Some(task) => task.await,
+        None => pending().await,
+    }
+}
