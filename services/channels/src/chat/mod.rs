@@ -100,7 +100,9 @@ impl Channel for Chat {
             join: Join::Open,
             live: Some(LiveView {
                 away_after_ms: self.settings.away_after_ms(),
+                mail_account: self.settings.mail_account.clone(),
             }),
+            begins: None,
         }
     }
 
@@ -203,16 +205,9 @@ pub(crate) fn sample() -> Input {
         thread: "s-1".to_owned(),
         ..session::Visitor::new(at, 1_000)
     };
-    let bytes = b"hello";
     let receipt = files::Receipt {
         thread: visitor.thread.clone(),
-        attachment: Attachment {
-            name: "a.txt".to_owned(),
-            media_type: "text/plain".to_owned(),
-            size_bytes: bytes.len() as u64,
-            sha256: model::id::sha256_hex(bytes),
-            content_id: None,
-        },
+        attachment: Attachment::here("a.txt", "text/plain", b"hello"),
     };
     let file = receipt.token("a", &keys);
     let frame = serde_json::json!({ "type": "send", "id": "1", "text": "Where is my bike?", "files": [file] });

@@ -23,6 +23,9 @@ pub(super) struct Settings {
     /// Whoever has had no socket for so long has left.
     #[serde(default = "minute")]
     pub away_after_seconds: u32,
+    /// The e-mail account by which answers go to visitors who have left, if they gave
+    /// an address.
+    pub mail_account: Option<String>,
     /// A session that is not used for so long ends.
     #[serde(default = "month")]
     pub session_days: u32,
