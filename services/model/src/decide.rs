@@ -72,7 +72,15 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
     changes.announcements.push(conversation.add(&mut stored));
     changes.messages.push(stored);
 
-    let mut placement = place::place(event, message_id, message, &contact_id, &conversation, context, now);
+    let arrival = place::Arrival {
+        event,
+        message_id,
+        message,
+        contact_id: &contact_id,
+        context,
+        now,
+    };
+    let mut placement = place::place(&arrival, &conversation);
     if let Some(ticket) = &placement.ticket {
         conversation.ticket_id = Some(ticket.id.clone());
     }

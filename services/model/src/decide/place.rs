@@ -32,116 +32,131 @@ pub(super) struct Placement<'a> {
     pub outcome: String,
 }
 
+/// A message that looks for its ticket.
+pub(super) struct Arrival<'a> {
+    pub event: &'a Event,
+    pub message_id: &'a MessageId,
+    pub message: &'a Message,
+    pub contact_id: &'a ContactId,
+    pub context: &'a Context,
+    pub now: Moment,
+}
+
 /// Finds the ticket of a message in `conversation`.
-pub(super) fn place<'a>(
-    event: &Event,
-    message_id: &MessageId,
-    message: &Message,
-    contact_id: &ContactId,
-    conversation: &Conversation,
-    context: &'a Context,
-    now: Moment,
-) -> Placement<'a> {
+pub(super) fn place<'a>(arrival: &Arrival<'a>, conversation: &Conversation) -> Placement<'a> {
+    let context = arrival.context;
     let mut placement = Placement {
         ticket: None,
         events: Vec::new(),
         is_opened: false,
         rule: None,
         tried: Vec::new(),
-        facts: facts(event, message, conversation, &context.book),
+        facts: facts(arrival.event, arrival.message, conversation, &context.book),
         outcome: String::new(),
     };
-    let command = |is_new_conversation| Command::Receive {
-        message_id: message_id.clone(),
-        conversation_id: conversation.id.clone(),
-        is_new_conversation,
-        at: event.received_at,
-        occurred_at: super::occurred_at(event, message, &conversation.id, context),
-        automatic: message.automatic.is_some(),
-    };
-    let actor = Actor::Contact(contact_id.clone());
     let current = conversation.ticket_id.as_ref().and_then(|id| context.tickets.get(id));
-    let mut follows: Option<&Ticket> = None;
-    if let Some(ticket) = current {
-        match handle(ticket, &command(false), &actor, now) {
-            Ok(events) => {
-                placement.join(ticket, events, "its conversation's");
-                return placement;
-            }
-            // Closed for good: work on it is new work.
-            Err(_) => follows = Some(ticket),
-        }
+    if let Some(events) = current.and_then(|ticket| join(arrival, conversation, ticket, false)) {
+        placement.joined(current, events, "its conversation's");
+        return placement;
     }
-    if message.automatic.is_some_and(|automatic| !automatic.may_open_ticket()) {
+    // Closed for good: work on it is new work.
+    let follows = current;
+    let automatic = arrival.message.automatic;
+    if automatic.is_some_and(|automatic| !automatic.may_open_ticket()) {
         placement.outcome = "no ticket: an automatic reply or report opens none".to_owned();
         return placement;
     }
-    let (rule, tried) = context.book.rules.first_match(&placement.facts);
-    placement.rule = rule;
-    placement.tried = tried;
-    let actions = rule.map_or_else(Actions::default, |rule| rule.then.clone());
+    (placement.rule, placement.tried) = context.book.rules.first_match(&placement.facts);
+    let actions = placement.rule.map_or_else(Actions::default, |rule| rule.then.clone());
     // Without a rule a person's message is a case, a machine's is only recorded.
-    let default_kind = if message.automatic.is_none() { "case" } else { "none" };
-    let kind = actions.kind.as_deref().unwrap_or(default_kind);
-    if kind == "none" {
+    let default_kind = if automatic.is_none() { "case" } else { "none" };
+    if actions.kind.as_deref().unwrap_or(default_kind) == "none" {
         placement.outcome = "no ticket: recorded only".to_owned();
         return placement;
     }
-    let queue = queue_of(&actions, event, &context.book);
-    if follows.is_none()
-        && context
-            .book
-            .accounts
-            .get(&event.account)
-            .is_some_and(|plan| plan.join == Join::Open)
-        && let Some(ticket) = open_ticket_of(contact_id, &queue, event.received_at, context)
-        && let Ok(events) = handle(ticket, &command(true), &actor, now)
-    {
-        placement.join(ticket, events, "the contact's open one in this queue");
-        return placement;
+    let queue = queue_of(&actions, arrival.event, &context.book);
+    if follows.is_none() {
+        let open = open_ticket_of(arrival, &queue);
+        if let Some(events) = open.and_then(|ticket| join(arrival, conversation, ticket, true)) {
+            placement.joined(open, events, "the contact's open one in this queue");
+            return placement;
+        }
     }
-    let opening = Opening {
-        id: TicketId::opened_by(message_id),
-        number: context
-            .numbers
-            .get(kind)
-            .and_then(|numbers| numbers.front())
-            .cloned()
-            .unwrap_or_default(),
-        kind: kind.to_owned(),
-        subject: subject_of(message),
-        contact_id: contact_id.clone(),
+    placement.open(arrival, &opening(arrival, conversation, actions, queue, follows));
+    placement
+}
+
+/// What the message does to a ticket that is there; `None` if the ticket takes
+/// no more messages.
+fn join(
+    arrival: &Arrival<'_>,
+    conversation: &Conversation,
+    ticket: &Ticket,
+    is_new_conversation: bool,
+) -> Option<Vec<TicketEvent>> {
+    let command = Command::Receive {
+        message_id: arrival.message_id.clone(),
         conversation_id: conversation.id.clone(),
-        message_id: message_id.clone(),
+        is_new_conversation,
+        at: arrival.event.received_at,
+        occurred_at: super::occurred_at(arrival.event, arrival.message, &conversation.id, arrival.context),
+        automatic: arrival.message.automatic.is_some(),
+    };
+    let actor = Actor::Contact(arrival.contact_id.clone());
+    handle(ticket, &command, &actor, arrival.now).ok()
+}
+
+/// What opens the ticket: the rule's wishes, and otherwise what is usual.
+fn opening(
+    arrival: &Arrival<'_>,
+    conversation: &Conversation,
+    actions: Actions,
+    queue: String,
+    follows: Option<&Ticket>,
+) -> Opening {
+    let context = arrival.context;
+    let kind = actions.kind.clone().unwrap_or_else(|| "case".to_owned());
+    let numbers = context.numbers.get(&kind);
+    let number = numbers.and_then(|numbers| numbers.front()).cloned();
+    Opening {
+        id: TicketId::opened_by(arrival.message_id),
+        number: number.unwrap_or_default(),
+        kind,
+        subject: subject_of(arrival.message),
+        contact_id: arrival.contact_id.clone(),
+        conversation_id: conversation.id.clone(),
+        message_id: arrival.message_id.clone(),
         policy: policy_of(&actions, &queue, &context.book),
         queue,
         impact: actions.impact.unwrap_or(Level::Low),
         urgency: actions.urgency.unwrap_or(Level::Medium),
         tags: actions.tags,
         follows: follows.map(|ticket| ticket.id.clone()),
-        at: event.received_at,
-    };
-    let opener = rule.map_or(actor, |rule| Actor::Rule(rule.name.clone()));
-    placement.open(&opening, &opener, context, now);
-    placement
+        at: arrival.event.received_at,
+    }
 }
 
 impl Placement<'_> {
-    fn join(&mut self, ticket: &Ticket, events: Vec<TicketEvent>, why: &str) {
-        self.outcome = format!("ticket {}: {why}", ticket.number);
-        self.ticket = Some(ticket.clone());
+    fn joined(&mut self, ticket: Option<&Ticket>, events: Vec<TicketEvent>, why: &str) {
+        let number = ticket.map(|ticket| ticket.number.as_str()).unwrap_or_default();
+        self.outcome = format!("ticket {number}: {why}");
+        self.ticket = ticket.cloned();
         self.events = events;
     }
 
-    fn open(&mut self, opening: &Opening, actor: &Actor, context: &Context, now: Moment) {
-        let events = match open(opening, actor, now) {
+    fn open(&mut self, arrival: &Arrival<'_>, opening: &Opening) {
+        let opener = match self.rule {
+            Some(rule) => Actor::Rule(rule.name.clone()),
+            None => Actor::Contact(arrival.contact_id.clone()),
+        };
+        let events = match open(opening, &opener, arrival.now) {
             Ok(events) => events,
             Err(refusal) => {
                 self.outcome = format!("no ticket: {refusal}");
                 return;
             }
         };
-        let Some(ticket) = Ticket::fold(&opening.id, &events, &context.book.sla) else {
+        let Some(ticket) = Ticket::fold(&opening.id, &events, &arrival.context.book.sla) else {
             self.outcome = "no ticket: its first event does not open it".to_owned();
             return;
         };
@@ -156,15 +171,21 @@ impl Placement<'_> {
     }
 }
 
-/// The latest active one that still waits for somebody.
-fn open_ticket_of<'a>(contact: &ContactId, queue: &str, at: Moment, context: &'a Context) -> Option<&'a Ticket> {
+/// Where the account joins open tickets: the contact's latest active one in the
+/// queue that still waits for somebody.
+fn open_ticket_of<'a>(arrival: &Arrival<'a>, queue: &str) -> Option<&'a Ticket> {
+    let (event, context) = (arrival.event, arrival.context);
+    let plan = context.book.accounts.get(&event.account)?;
+    if plan.join != Join::Open {
+        return None;
+    }
     let candidates = context.tickets.values().filter(|ticket| {
         let is_open = matches!(
             ticket.category,
             Category::Open | Category::WaitingOnCustomer | Category::WaitingInternally
         );
-        let is_recent = at.since_ms(ticket.updated_at) <= JOIN_OPEN_WITHIN_MS;
-        is_open && is_recent && ticket.contact_id == *contact && ticket.queue == queue
+        let is_recent = event.received_at.since_ms(ticket.updated_at) <= JOIN_OPEN_WITHIN_MS;
+        is_open && is_recent && ticket.contact_id == *arrival.contact_id && ticket.queue == queue
     });
     candidates.max_by_key(|ticket| (ticket.updated_at, ticket.id.clone()))
 }
