@@ -71,7 +71,11 @@ pub fn handle(ticket: &Ticket, command: &Command, actor: &Actor, now: Moment) ->
         Command::ClockDue { metric } => clock_due(ticket, *metric, now),
         Command::Link { relation, ticket_id } => link(ticket, *relation, ticket_id)?,
     };
-    Ok(events(changes, ticket.version, at, actor, now))
+    let missed = missed(ticket, &changes, at);
+    let mut told = events(missed, ticket.version, at, &Actor::System, now);
+    let version = ticket.version + told.len() as i64;
+    told.extend(events(changes, version, at, actor, now));
+    Ok(told)
 }
 
 impl Ticket {
@@ -255,6 +259,26 @@ fn clock_due(ticket: &Ticket, metric: Metric, now: Moment) -> Vec<Change> {
     } else {
         vec![]
     }
+}
+
+/// Breaches that no router has said yet, of clocks that these changes may stop:
+/// history tells them first.
+fn missed(ticket: &Ticket, changes: &[Change], at: Moment) -> Vec<Change> {
+    let may_stop = |change: &Change| {
+        matches!(
+            change,
+            Change::Replied { automatic: false, .. } | Change::StateChanged { .. }
+        )
+    };
+    if !changes.iter().any(may_stop) {
+        return vec![];
+    }
+    let silent = ticket.clocks.iter().filter(|clock| clock.breached_at.is_none());
+    silent
+        .filter_map(|clock| Some((clock.metric, clock.due_at?)))
+        .filter(|(_, due_at)| *due_at < at)
+        .map(|(metric, due_at)| Change::ClockBreached { metric, due_at })
+        .collect()
 }
 
 fn find_kind(name: &str) -> Result<&'static Kind, Refusal> {

@@ -949,6 +949,69 @@ fn a_breach_stays_and_an_early_pause_prevents_it() {
 }
 
 #[test]
+fn a_breach_that_no_router_said_is_told_before_what_stops_the_clock() {
+    use Metric::{FirstResponse, NextResponse, Resolution};
+    let message_id = MessageId::received("support", "email", "answer");
+    let reply = |automatic| Command::Reply {
+        message_id: message_id.clone(),
+        automatic,
+    };
+    let note = Command::Note {
+        message_id: message_id.clone(),
+    };
+    let assign = Command::Assign {
+        assignee: Some("emma".to_owned()),
+    };
+    // Nobody has answered; at this minute, this command; the breaches it tells.
+    let check = |minute: i64, command: Command, expected: &[(Metric, i64)]| {
+        let mut story = Story::begin("case", standard());
+        let known = story.events.len();
+        let changes = story.run(minute, command.clone()).unwrap();
+        let told: Vec<(Metric, i64)> = changes
+            .iter()
+            .map_while(|change| match change {
+                Change::ClockBreached { metric, due_at } => Some((*metric, story.minute(*due_at))),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, expected, "{command:?} at {minute}");
+        assert!(changes.len() > told.len(), "what was asked for comes behind");
+        let by_whom: Vec<&Actor> = story.events[known..].iter().map(|event| &event.actor).collect();
+        assert!(by_whom[..told.len()].iter().all(|actor| **actor == Actor::System));
+        assert!(by_whom[told.len()..].iter().all(|actor| **actor == emma()));
+        let refolded = Ticket::fold(&story.ticket.id, &story.events, &story.book);
+        assert_eq!(refolded, Some(story.ticket));
+    };
+    check(60, reply(false), &[]);
+    check(61, reply(false), &[(FirstResponse, 60)]);
+    check(61, reply(true), &[]);
+    check(61, note, &[]);
+    check(61, assign, &[(FirstResponse, 60)]);
+    check(601, reply(false), &[(FirstResponse, 60), (Resolution, 600)]);
+    check(599, hold(WaitingOn::Customer), &[(FirstResponse, 60)]);
+    check(
+        601,
+        hold(WaitingOn::Customer),
+        &[(FirstResponse, 60), (Resolution, 600)],
+    );
+    check(601, solved(), &[(FirstResponse, 60), (Resolution, 600)]);
+    check(601, Command::Cancel, &[(FirstResponse, 60), (Resolution, 600)]);
+
+    // A run that is over and missed is history when the next one begins.
+    let mut story = Story::begin("case", standard());
+    story.reply(10);
+    story.write(100);
+    let due_at = story.moment(220);
+    let metric = NextResponse;
+    assert_eq!(story.reply(300)[0], Change::ClockBreached { metric, due_at });
+    story.write(400);
+    assert_eq!(story.clock(metric).breached_at, None);
+    // What was said is not said again.
+    story.run(520, Command::ClockDue { metric }).unwrap();
+    assert!(matches!(story.reply(530)[..], [Change::Replied { .. }]));
+}
+
+#[test]
 fn cancelling_ends_all_clocks() {
     let mut story = Story::begin("case", standard());
     story.reply(10);
