@@ -274,7 +274,8 @@ pub(crate) async fn peek(path: &Path, topic: &str) -> Result<(Totals, Option<i64
 pub(crate) fn beyond_end(topic: &str, partition: i32, offset: i64, end: i64) -> Error {
     Error::Settings(format!(
         "partition {partition} of {topic} ends at offset {end}, and the store has read up to {offset}: \
-         they do not belong together"
+         they do not belong together; bring back the log or the database that is missing, or, if the log was \
+         made anew on purpose, delete the topic's rows of the table partitions"
     ))
 }
 

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod metrics;
 pub mod relay;
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -68,6 +69,7 @@ pub async fn run(
                 store,
                 metrics,
                 stop,
+                met: HashSet::new(),
             }
             .run()
             .await
@@ -89,6 +91,8 @@ struct Router {
     store: Store,
     metrics: Metrics,
     stop: CancellationToken,
+    /// Partitions of which the log was seen to reach as far as the store.
+    met: HashSet<i32>,
 }
 
 /// A part of a batch: what lies between two offsets of a partition.
@@ -105,7 +109,7 @@ enum Step {
     Applied,
     /// Somebody was faster, on a row or on the partition: look again.
     Again,
-    /// The partition stands before this part: read from there.
+    /// The partition does not stand within this part: read from there.
     Elsewhere(i64),
 }
 
@@ -154,26 +158,36 @@ impl Router {
         }];
         while let Some(part) = parts.pop() {
             match self.apply(&topic, partition, &part).await {
-                Ok(()) => self.reader.commit(partition, part.to).await,
-                Err(Left::Refused(reason)) => part.halve(reason, &mut parts),
-                Err(Left::Elsewhere(offset)) => {
-                    tracing::info!(partition, offset, "partition stands elsewhere, going there");
-                    return match self.reader.seek(partition, offset).await {
-                        Ok(()) => Ok(()),
-                        Err(error @ bus::Error::Settings(_)) => Err(Error::Bus(error)),
-                        // Shows again with the next batch.
-                        Err(error) => {
-                            tracing::warn!(partition, %error, "seek failed");
-                            Ok(())
-                        }
-                    };
+                Ok(()) => {
+                    self.met.insert(partition);
+                    self.reader.commit(partition, part.to).await;
                 }
+                Err(Left::Refused(reason)) => part.halve(reason, &mut parts),
+                Err(Left::Elsewhere(offset)) => return self.go_to(partition, offset).await,
                 Err(Left::Stopped) => return Ok(()),
                 Err(Left::Fault(error)) => return Err(error),
             }
         }
         self.metrics.batch_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// Goes where the store stands. A log that ends before is another log than
+    /// the store has read, and what it brings would be taken for repeats: a fault.
+    async fn go_to(&mut self, partition: i32, offset: i64) -> Result<(), Error> {
+        tracing::info!(partition, offset, "partition stands elsewhere, going there");
+        match self.reader.seek(partition, offset).await {
+            Ok(()) => {
+                self.met.insert(partition);
+                Ok(())
+            }
+            Err(error @ bus::Error::Settings(_)) => Err(Error::Bus(error)),
+            // Shows again with the next batch.
+            Err(error) => {
+                tracing::warn!(partition, %error, "seek failed");
+                Ok(())
+            }
+        }
     }
 
     /// Tries one part until it is applied or has to be left.
@@ -217,13 +231,16 @@ impl Router {
         let events: Vec<&Event> = decided.filter_map(|record| record.event.as_ref().ok()).collect();
         let mut context = self.store.context(book, topic, partition, &events).await?;
         let next_offset = context.next_offset;
-        if part.from > next_offset || part.to <= next_offset {
+        let is_known = part.to <= next_offset;
+        if part.from > next_offset || is_known {
             self.store.return_numbers(context.numbers);
-            let is_ahead = part.from > next_offset;
-            return Ok(if is_ahead {
-                Step::Elsewhere(next_offset)
-            } else {
+            // What is known is passed over, unless it comes first: then the log
+            // must show that it is the one that the store has read.
+            let is_passed_over = is_known && self.met.contains(&partition);
+            return Ok(if is_passed_over {
                 Step::Applied
+            } else {
+                Step::Elsewhere(next_offset)
             });
         }
         let now = Moment::from(SystemTime::now());

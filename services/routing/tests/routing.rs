@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use bus::Bus;
@@ -29,21 +30,25 @@ struct Desk {
     store: Store,
     stop: CancellationToken,
     loops: JoinSet<Result<(), routing::Error>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+async fn open_log(folder: &Path, name: &str) -> Bus {
+    let settings = bus::Settings {
+        url: format!("local:{}", folder.join(name).display()),
+        spool: None,
+        blobs_url: format!("file:{}", folder.join("blobs").display()),
+        partitions: 1,
+    };
+    Bus::open(&settings, &mut Registry::default()).await.unwrap()
 }
 
 impl Desk {
     async fn open(policies: Vec<Policy>, calendars: Vec<Calendar>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let settings = bus::Settings {
-            url: format!("local:{}", path("log.db")),
-            spool: None,
-            blobs_url: format!("file:{}", path("blobs")),
-            partitions: 1,
-        };
-        let bus = Bus::open(&settings, &mut Registry::default()).await.unwrap();
-        let store = Store::open(&format!("sqlite:{}", path("desk.db"))).await.unwrap();
+        let bus = open_log(folder.path(), "log.db").await;
+        let database = folder.path().join("desk.db");
+        let store = Store::open(&format!("sqlite:{}", database.display())).await.unwrap();
         store.migrate().await.unwrap();
         let queue = Queue {
             name: "support".to_owned(),
@@ -79,7 +84,7 @@ impl Desk {
             store,
             stop: CancellationToken::new(),
             loops: JoinSet::new(),
-            _folder: folder,
+            folder,
         }
     }
 
@@ -134,11 +139,16 @@ impl Desk {
         }
     }
 
-    async fn close(mut self) {
+    async fn stop_loops(&mut self) {
         self.stop.cancel();
         while let Some(ended) = self.loops.join_next().await {
             ended.unwrap().unwrap();
         }
+        self.stop = CancellationToken::new();
+    }
+
+    async fn close(mut self) {
+        self.stop_loops().await;
         self.bus.stop(Duration::from_secs(5)).await;
     }
 }
@@ -238,6 +248,42 @@ async fn what_the_database_refuses_is_parked_alone() {
     let (input, replayed_at) = desk.store.parked_input(&parked[0].id).await.unwrap().unwrap();
     assert_eq!(input.raw.content, RawContent::Inline(b"hello".to_vec()));
     assert_eq!(replayed_at, None);
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_made_anew_under_a_kept_database_is_a_fault() {
+    let mut desk = Desk::open(Vec::new(), Vec::new()).await;
+    for n in 0..3 {
+        desk.bus.publish(event(&n.to_string(), "t", "hello")).await.unwrap();
+    }
+    desk.start_router();
+    desk.quiet().await;
+    desk.stop_loops().await;
+    // The same log: a new router finds it where the store stands.
+    desk.start_router();
+    desk.bus.publish(event("3", "t", "and again")).await.unwrap();
+    desk.quiet().await;
+    desk.stop_loops().await;
+
+    desk.bus.stop(Duration::from_secs(5)).await;
+    desk.bus = open_log(desk.folder.path(), "another.db").await;
+    desk.bus.publish(event("4", "new", "unheard")).await.unwrap();
+    desk.start_router();
+    let ended = tokio::time::timeout(Duration::from_secs(20), desk.loops.join_next());
+    let ended = ended.await.unwrap().unwrap().unwrap();
+    let Err(routing::Error::Bus(bus::Error::Settings(reason))) = ended else {
+        panic!("not a fault: {ended:?}");
+    };
+    for part in [
+        "ends at offset 1",
+        "read up to 4",
+        "belong together",
+        "table partitions",
+    ] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert_eq!(desk.store.offsets(bus::EVENTS).await.unwrap(), [(0, 4)]);
     desk.close().await;
 }
 
