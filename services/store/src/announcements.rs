@@ -1,8 +1,7 @@
 //! Announcements wait here for the relay, in the order of each subject's versions.
 
-use std::collections::BTreeMap;
-
 use model::context::Announcement;
+use sqlx::any::AnyRow;
 
 use crate::connection::Connection;
 use crate::lease::{Lease, holds};
@@ -11,27 +10,20 @@ use crate::write::insert_all;
 use crate::{Error, Store};
 
 impl Store {
-    /// The oldest announcements, each subject's in order of version, with the key
-    /// to remove them by.
+    /// The oldest announcements, each subject's in order of version; those that were
+    /// written together (at most `limit` times) come together.
     ///
     /// The lowest versions of all subjects come first, which is the cheapest
     /// order that never puts a subject's later version before an earlier one.
     pub async fn next_announcements(&self, limit: i64) -> Result<Vec<Announcement>, Error> {
         let statement = sql(
-            "SELECT subject, version, kind, occurred_at, data FROM announcements ORDER BY version, subject LIMIT $1",
+            "SELECT subject, version, kind, occurred_at, data, more FROM announcements
+             ORDER BY version, subject LIMIT $1",
             "reading announcements",
         )
         .bind(limit);
-        self.read_all(statement, |row| {
-            Ok(Announcement {
-                subject: get(row, "subject")?,
-                version: get(row, "version")?,
-                kind: get(row, "kind")?,
-                occurred_at: moment(row, "occurred_at")?,
-                data: json(row, "data")?,
-            })
-        })
-        .await
+        let together = self.read_all(statement, written_together).await?;
+        Ok(together.into_iter().flatten().collect())
     }
 
     /// Removes what has been published, if the fence of the relay's lease still holds.
@@ -53,7 +45,7 @@ impl Store {
         Ok(true)
     }
 
-    /// How many wait.
+    /// How many wait; those that were written together count as one.
     pub async fn announcements_pending(&self) -> Result<i64, Error> {
         let statement = sql(
             "SELECT COUNT(*) AS waiting FROM announcements",
@@ -64,26 +56,50 @@ impl Store {
     }
 }
 
-/// `false` if one of these versions was announced by somebody else.
+/// Those of a subject in one row, under the version of the first. A version that
+/// somebody else has announced is a conflict.
 pub(crate) async fn insert(connection: &mut Connection, announcements: &[Announcement]) -> Result<bool, Error> {
+    let doing = "writing announcements";
     let mut statement = rows(
-        "INSERT INTO announcements (version, subject, kind, occurred_at, data)
-         SELECT column1, column2, column3, column4, column5 FROM {rows} WHERE column1 IS NOT NULL
-         ON CONFLICT DO NOTHING",
-        "writing announcements",
+        "INSERT INTO announcements (version, subject, kind, occurred_at, data, more)
+         SELECT column1, column2, column3, column4, column5, column6 FROM {rows} WHERE column1 IS NOT NULL",
+        doing,
     );
-    let announcements: BTreeMap<_, _> = announcements
-        .iter()
-        .map(|announcement| ((announcement.version, &announcement.subject), announcement))
-        .collect();
-    for ((version, subject), announcement) in announcements {
+    let mut ordered: Vec<&Announcement> = announcements.iter().collect();
+    ordered.sort_unstable_by_key(|announcement| (&announcement.subject, announcement.version));
+    let mut together: Vec<_> = ordered.chunk_by(|one, next| one.subject == next.subject).collect();
+    together.sort_unstable_by_key(|of_subject| of_subject.first().map(|first| (first.version, &first.subject)));
+    for of_subject in together {
+        let Some((first, more)) = of_subject.split_first() else {
+            continue;
+        };
+        let more = match more {
+            [] => None,
+            more => Some(to_json(&more, doing)?),
+        };
         statement.push(vec![
-            version.into(),
-            subject.into(),
-            announcement.kind.as_str().into(),
-            announcement.occurred_at.into(),
-            to_json(&announcement.data, "writing announcements")?.into(),
+            first.version.into(),
+            first.subject.as_str().into(),
+            first.kind.as_str().into(),
+            first.occurred_at.into(),
+            to_json(&first.data, doing)?.into(),
+            more.into(),
         ]);
     }
     insert_all(statement, connection).await
+}
+
+fn written_together(row: &AnyRow) -> Result<Vec<Announcement>, Error> {
+    let mut announcements = vec![Announcement {
+        subject: get(row, "subject")?,
+        version: get(row, "version")?,
+        kind: get(row, "kind")?,
+        occurred_at: moment(row, "occurred_at")?,
+        data: json(row, "data")?,
+    }];
+    if get::<Option<String>>(row, "more")?.is_some() {
+        let more: Vec<Announcement> = json(row, "more")?;
+        announcements.extend(more);
+    }
+    Ok(announcements)
 }

@@ -8,9 +8,10 @@ use model::time::Moment;
 
 /// In order; the number is the file's. Migrations only add, so that a program of
 /// the version before goes on working.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (1, include_str!("../migrations/0001_desk.sql")),
     (2, include_str!("../migrations/0002_chat.sql")),
+    (5, include_str!("../migrations/0005_routing.sql")),
 ];
 
 /// How long a process waits for somebody else's `migrate`.

@@ -8,13 +8,14 @@ use model::event::Event;
 
 use super::given::{self, TOPIC, advance, arrival, event, message_id, together};
 use crate::apply::Outcome;
-use crate::sql::STATEMENTS;
+use crate::sql::{STATEMENTS, get, rows};
 use crate::testing::{Database, on_both};
 
 on_both!(
     a_batch_is_applied_once,
     what_was_written_is_read_back,
     the_number_of_statements_does_not_depend_on_the_batch,
+    rows_arrive_as_they_are,
 );
 
 async fn a_batch_is_applied_once(database: &Database) {
@@ -36,10 +37,10 @@ async fn a_batch_is_applied_once(database: &Database) {
         store.list_tickets(&Default::default(), None, 10).await.unwrap().len(),
         3
     );
-    assert_eq!(
-        store.announcements_pending().await.unwrap(),
-        changes.announcements.len() as i64
-    );
+    let told = store.next_announcements(100).await.unwrap();
+    assert_eq!(told.len(), changes.announcements.len());
+    // Those of a conversation or a ticket wait together.
+    assert_eq!(store.announcements_pending().await.unwrap(), 2 * 3);
 }
 
 async fn what_was_written_is_read_back(database: &Database) {
@@ -95,4 +96,51 @@ async fn the_number_of_statements_does_not_depend_on_the_batch(database: &Databa
     }
     // The first batch also makes the partition's row.
     assert_eq!(counts[0] - 2, counts[1]);
+}
+
+async fn rows_arrive_as_they_are(database: &Database) {
+    let store = database.store().await;
+    let plain = ["", "a", "it's", "{\"x\": null}", "\\x41", "ü\n", "NULL", "\u{1e}b"];
+    let marks = ["\u{1f}", "\u{1e}", "a\u{1f}b"];
+    let all = [&plain[..], &marks[..]].concat();
+    for texts in [&plain[..], &plain[..1], &plain[..2], &marks[..], &all[..]] {
+        let mut statement = rows(
+            "SELECT column1, column2, column3, column4, column5, column6 FROM {rows}
+             WHERE column1 IS NOT NULL ORDER BY column1",
+            "asking for what was asked",
+        );
+        let given = (-2_i64..).zip(texts).map(|(number, text)| {
+            let is_odd = number % 2 != 0;
+            let bytes = is_odd.then(|| text.as_bytes().to_vec());
+            (
+                number,
+                *text,
+                is_odd.then_some(*text),
+                (!is_odd).then_some(number),
+                bytes,
+            )
+        });
+        let given: Vec<_> = given.collect();
+        for (number, text, other, count, bytes) in &given {
+            statement.push(vec![
+                (*number).into(),
+                (*text).into(),
+                (*other).into(),
+                (*count).into(),
+                bytes.clone().into(),
+                Some(vec![0, 255]).into(),
+            ]);
+        }
+        let mut connection = store.read("testing").await.unwrap();
+        let found = statement.all(&mut connection).await.unwrap();
+        assert_eq!(found.len(), given.len(), "{texts:?}");
+        for (row, (number, text, other, count, bytes)) in found.iter().zip(given) {
+            assert_eq!(get::<i64>(row, "column1").unwrap(), number);
+            assert_eq!(get::<String>(row, "column2").unwrap(), text);
+            assert_eq!(get::<Option<String>>(row, "column3").unwrap().as_deref(), other);
+            assert_eq!(get::<Option<i64>>(row, "column4").unwrap(), count);
+            assert_eq!(get::<Option<Vec<u8>>>(row, "column5").unwrap(), bytes);
+            assert_eq!(get::<Vec<u8>>(row, "column6").unwrap(), [0, 255]);
+        }
+    }
 }
