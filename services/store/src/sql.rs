@@ -2,10 +2,15 @@
 //!
 //! [`sql`] is a fixed statement with numbered placeholders. [`Rows`] is one that
 //! takes many rows at once: its text has a `{rows}` where a table `v` with the
-//! columns `column1`, `column2`, … stands. The number of rows is padded with
-//! rows of NULL up to one of a few sizes, so that the statement caches stay
-//! small; therefore such a text ends in `WHERE column1 IS NOT NULL` unless a
-//! join drops those rows anyway.
+//! columns `column1`, `column2`, … stands.
+//!
+//! PostgreSQL gets a column as one argument (`sql/columns.rs`), and so parses and
+//! plans each statement once. SQLite gets a `VALUES` list; its number of rows is
+//! padded with rows of NULL up to one of a few sizes, so that the statement cache
+//! stays small; therefore such a text ends in `WHERE column1 IS NOT NULL` unless
+//! a join drops those rows anyway.
+
+mod columns;
 
 use std::fmt::Write as _;
 
@@ -220,8 +225,16 @@ fn encode(doing: &'static str, values: Vec<Value>) -> Result<AnyArguments, Error
     Ok(arguments)
 }
 
-/// The texts and arguments that carry these rows: one, up to the largest size.
-fn parts(text: &str, mut rows: Vec<Vec<Value>>, is_postgres: bool) -> Vec<(String, Vec<Value>)> {
+/// The texts and arguments that carry these rows.
+fn parts(text: &str, rows: Vec<Vec<Value>>, is_postgres: bool) -> Vec<(String, Vec<Value>)> {
+    match columns::table(&rows) {
+        Some((table, arguments)) if is_postgres => vec![(text.replace("{rows}", &table), arguments)],
+        _ => padded(text, rows, is_postgres),
+    }
+}
+
+/// `VALUES` lists: one, up to the largest size.
+fn padded(text: &str, mut rows: Vec<Vec<Value>>, is_postgres: bool) -> Vec<(String, Vec<Value>)> {
     let width = rows.first().map_or(1, Vec::len);
     let largest = largest_size(width);
     let mut parts = Vec::new();
@@ -384,7 +397,7 @@ mod tests {
         ];
         for (count, width, sizes) in cases {
             let given = vec![vec![Value::from("x"); width]; count];
-            let parts = parts("SELECT 1 FROM {rows}", given, true);
+            let parts = padded("SELECT 1 FROM {rows}", given, true);
             let made: Vec<usize> = parts.iter().map(|(_, arguments)| arguments.len() / width).collect();
             assert_eq!(made, sizes, "{count} rows of {width}");
             for (text, arguments) in &parts {
