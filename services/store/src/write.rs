@@ -43,8 +43,7 @@ pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Res
 async fn insert_contacts(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO contacts (id, name, scheme, address, verified, created_at)
-         SELECT column1, column2, column3, column4, column5, column6 FROM {rows} WHERE column1 IS NOT NULL
-         ON CONFLICT DO NOTHING",
+         SELECT column1, column2, column3, column4, column5, column6 FROM {rows} WHERE column1 IS NOT NULL",
         "writing contacts",
     );
     let contacts: BTreeMap<_, _> = changes.contacts.iter().map(|contact| (&contact.id, contact)).collect();

@@ -24,8 +24,7 @@ pub(super) async fn insert(connection: &mut Connection, messages: &[StoredMessag
              raw_request, raw)
          SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11,
              column12, column13, column14, column15, column16
-         FROM {rows} WHERE column1 IS NOT NULL
-         ON CONFLICT DO NOTHING",
+         FROM {rows} WHERE column1 IS NOT NULL",
         "writing messages",
     );
     let messages: BTreeMap<_, _> = messages.iter().map(|message| (&message.id, message)).collect();

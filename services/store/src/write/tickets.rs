@@ -18,8 +18,7 @@ pub(super) async fn insert(connection: &mut Connection, changes: &Changes) -> Re
              needs_attention, next_clock_at, snapshot, number, kind, opened_at)
          SELECT column1, column3, column4, column5, column6, column7, column8, column9, column10, column11, column12,
              column13, column14, column15, column16
-         FROM {rows} WHERE column1 IS NOT NULL
-         ON CONFLICT DO NOTHING",
+         FROM {rows} WHERE column1 IS NOT NULL",
         "writing tickets",
     );
     for replacing in changes.tickets.values().filter(is_new) {
@@ -96,8 +95,7 @@ pub(super) async fn insert_events(
 ) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO ticket_events (ticket_id, version, message_id, conversation_id, content)
-         SELECT column1, column2, column3, column4, column5 FROM {rows} WHERE column1 IS NOT NULL
-         ON CONFLICT DO NOTHING",
+         SELECT column1, column2, column3, column4, column5 FROM {rows} WHERE column1 IS NOT NULL",
         "writing ticket events",
     );
     let events: BTreeMap<_, _> = events.iter().map(|(id, event)| ((id, event.version), event)).collect();
