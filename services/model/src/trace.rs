@@ -31,6 +31,9 @@ impl Trace {
     pub const MAX_BYTES: usize = 4096;
 }
 
+/// Of one fact: the message that the trace is kept with has all of it.
+const FACT_CHARS: usize = 200;
+
 /// One rule, tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleTrace {
@@ -53,8 +56,10 @@ pub struct LeafTrace {
 }
 
 impl Trace {
-    /// Cuts it to [`Trace::MAX_BYTES`], the least telling parts first.
+    /// Cuts what its message says again, and all of it to [`Trace::MAX_BYTES`], the
+    /// least telling parts first.
     pub fn limit(&mut self) {
+        cut_value(&mut self.facts, FACT_CHARS);
         for longest in [400, 100, 20] {
             if self.size_bytes() <= Self::MAX_BYTES {
                 return;
