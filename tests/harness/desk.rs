@@ -1,5 +1,6 @@
 //! An agent at the desk: the API with a bearer token.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -115,7 +116,8 @@ impl Desk {
 
     /// Does something to a ticket, which must be allowed.
     pub async fn act(&self, number: &str, verb: &str, body: &Value) -> Result<Value> {
-        let key = format!("{number}-{verb}");
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let key = format!("{number}-{verb}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let (status, answer) = self.post(&format!("/v1/tickets/{number}/{verb}"), &key, body).await?;
         ensure!(status == 200, "{verb} {number}: {status} {answer}");
         Ok(answer)

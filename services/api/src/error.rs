@@ -36,6 +36,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Under this Idempotency-Key stands another request of the same person.
+    pub fn key_reused() -> Self {
+        Self::invalid(
+            "idempotency_key_reused",
+            "this Idempotency-Key has named another request of yours; a new request needs a new key",
+        )
+    }
+
     /// 404: also for an id of another form than ours.
     pub fn not_found(what: &str) -> Self {
         Self::Refused {

@@ -7,6 +7,7 @@
 
 pub mod error;
 mod extract;
+mod once;
 mod page;
 mod token;
 

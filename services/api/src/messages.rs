@@ -2,10 +2,10 @@
 
 mod view;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use model::conversation::StoredMessage;
 use model::event::{DeliveryState, Raw, RawContent};
 use model::id::MessageId;
@@ -14,6 +14,8 @@ use utoipa::ToSchema;
 
 use crate::error::{BodyProblems, Error, Problem, Problems};
 use crate::extract::{Body, IdempotencyKey, Path};
+use crate::once::{self, Answer, Named};
+use crate::token::Person;
 use crate::{Desk, files, now};
 pub use view::MessageView;
 
@@ -87,7 +89,7 @@ pub async fn attachment(
 #[utoipa::path(post, path = "/v1/messages/{id}/resend", operation_id = "resend_message", tag = "messages",
     params(
         ("id" = String, Path, description = "`msg_…`"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Accepted everywhere"),
+        ("Idempotency-Key" = Option<String>, Header, description = once::KEY),
     ),
     responses(
         (status = 200, description = "The message, queued again", body = MessageView),
@@ -97,30 +99,25 @@ pub async fn attachment(
     ))]
 pub async fn resend(
     State(desk): State<Desk>,
+    Extension(Person(person)): Extension<Person>,
     Path(id): Path<String>,
-    _: IdempotencyKey,
+    key: IdempotencyKey,
     body: Body,
-) -> Result<Json<MessageView>, Error> {
+) -> Result<Response, Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Nothing {}
-    let Nothing {} = body.read()?;
     let id = parse(&id)?;
-    let is_done = desk.store.resend(&id, now()).await?;
-    settled(
-        &desk,
-        &id,
-        is_done,
-        "only a failed or uncertain message can be sent again",
-    )
-    .await
+    let named = Named::read(person, key, &format!("resend {id}"), &body);
+    let Nothing {} = body.read()?;
+    move_delivery(&desk, named.as_ref(), &id, DeliveryState::Queued).await
 }
 
 /// Says what became of an uncertain message.
 #[utoipa::path(post, path = "/v1/messages/{id}/settle", operation_id = "settle_message", tag = "messages",
     params(
         ("id" = String, Path, description = "`msg_…`"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Accepted everywhere"),
+        ("Idempotency-Key" = Option<String>, Header, description = once::KEY),
     ),
     request_body = Settle,
     responses(
@@ -131,18 +128,18 @@ pub async fn resend(
     ))]
 pub async fn settle(
     State(desk): State<Desk>,
+    Extension(Person(person)): Extension<Person>,
     Path(id): Path<String>,
-    _: IdempotencyKey,
+    key: IdempotencyKey,
     body: Body,
-) -> Result<Json<MessageView>, Error> {
+) -> Result<Response, Error> {
+    let named = Named::read(person, key, &format!("settle {id}"), &body);
     let Settle { state } = body.read()?;
     let state = match DeliveryState::parse(&state) {
         Some(state @ (DeliveryState::Sent | DeliveryState::Failed)) => state,
         _ => return Err(Error::invalid("invalid", "`state` must be sent or failed")),
     };
-    let id = parse(&id)?;
-    let is_done = desk.store.settle_by_hand(&id, state, now()).await?;
-    settled(&desk, &id, is_done, "only an uncertain message can be settled").await
+    move_delivery(&desk, named.as_ref(), &parse(&id)?, state).await
 }
 
 /// Raw bytes, wherever they lie; `None` if they are gone.
@@ -162,22 +159,41 @@ async fn load(desk: &Desk, id: &MessageId) -> Result<StoredMessage, Error> {
     message.ok_or_else(|| Error::not_found("message"))
 }
 
-async fn settled(
+/// Moves a message of ours to this state by a person's word, once.
+async fn move_delivery(
     desk: &Desk,
+    named: Option<&Named>,
     id: &MessageId,
-    is_done: Option<bool>,
-    allowed: &str,
-) -> Result<Json<MessageView>, Error> {
-    let Some(is_done) = is_done else {
-        return Err(Error::not_found("message"));
-    };
-    let message = load(desk, id).await?;
-    if !is_done {
-        let state = message.delivery.map_or("not one of ours", DeliveryState::as_str);
-        return Err(Error::conflict(
-            "wrong_state",
-            format!("this message is {state}; {allowed}"),
-        ));
+    to: DeliveryState,
+) -> Result<Response, Error> {
+    if let Some(answer) = once::answered_before(desk, named).await? {
+        return Ok(answer);
     }
-    Ok(Json(message.into()))
+    let mut message = load(desk, id).await?;
+    let state = message.delivery.map_or("not one of ours", DeliveryState::as_str);
+    message.delivery = Some(to);
+    message.delivery_error = None;
+    let answer = Answer::new(named, &MessageView::from(message))?;
+    let kept = answer.kept.as_ref();
+    let (moved, allowed) = match to {
+        DeliveryState::Queued => (
+            desk.store.resend(id, now(), kept).await?,
+            "only a failed or uncertain message can be sent again",
+        ),
+        _ => (
+            desk.store.settle_by_hand(id, to, now(), kept).await?,
+            "only an uncertain message can be settled",
+        ),
+    };
+    if moved == Some(true) {
+        return Ok(answer.into_response());
+    }
+    // A repeat at the same time may have been faster.
+    if let Some(answer) = once::answered_before(desk, named).await? {
+        return Ok(answer);
+    }
+    Err(Error::conflict(
+        "wrong_state",
+        format!("this message is {state}; {allowed}"),
+    ))
 }

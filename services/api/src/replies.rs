@@ -278,10 +278,7 @@ async fn written_before(
         return Ok(None);
     };
     if !is_repeat(&message, authored) {
-        return Err(Error::invalid(
-            "idempotency_key_reused",
-            "this Idempotency-Key has named another request of yours; a new request needs a new key",
-        ));
+        return Err(Error::key_reused());
     }
     Ok(Some((StatusCode::OK, Json(message.into()))))
 }

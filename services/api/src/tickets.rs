@@ -3,18 +3,22 @@
 mod view;
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use model::context::Changes;
 use model::id::{ContactId, TicketId};
 use model::ticket::kind::KINDS;
 use model::ticket::priority::Level;
 use model::ticket::{Actor, Category, Command, Resolution, Ticket, WaitingOn};
 use model::time::Moment;
 use serde::Deserialize;
+use store::apply::Outcome;
 use store::tickets::TicketFilter;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::error::{BodyProblems, Error, Problem, Problems};
 use crate::extract::{Body, IdempotencyKey, Path, Query};
+use crate::once::{self, Answer, Named};
 use crate::page::{self, Page};
 use crate::token::Person;
 use crate::{ATTEMPTS, Desk, now};
@@ -148,7 +152,7 @@ pub async fn show(State(desk): State<Desk>, Path(number): Path<String>) -> Resul
     params(
         ("number" = String, Path, description = "`CS0000001`"),
         ("verb" = String, Path, description = "`assign`, `prioritise`, `hold`, `resolve`, `reopen`, `close` or `cancel`"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Accepted everywhere; verbs are safe to repeat"),
+        ("Idempotency-Key" = Option<String>, Header, description = once::KEY),
     ),
     request_body(content = Action, description = "What the verb takes"),
     responses(
@@ -161,22 +165,28 @@ pub async fn act(
     State(desk): State<Desk>,
     Extension(Person(person)): Extension<Person>,
     Path((number, verb)): Path<(String, String)>,
-    _: IdempotencyKey,
+    key: IdempotencyKey,
     body: Body,
-) -> Result<Json<TicketDetail>, Error> {
+) -> Result<Response, Error> {
+    let named = Named::read(person.clone(), key, &format!("{verb} {number}"), &body);
     let command = command(&verb, body)?;
     check_assignee(&desk, &command).await?;
     let actor = Actor::Person(person);
     for _ in 0..ATTEMPTS {
+        if let Some(answer) = once::answered_before(&desk, named.as_ref()).await? {
+            return Ok(answer);
+        }
         let book = desk.store.book().await?;
-        let mut ticket = load(&desk, &number).await?;
-        let mut changes = model::context::Changes::of_command(&ticket, &command, &actor, now(), &book.sla)?;
-        let is_done = changes.is_empty() || desk.store.commit(&changes).await? == store::apply::Outcome::Applied;
-        if is_done {
-            if let Some(after) = changes.tickets.remove(&ticket.id) {
-                ticket = after.row;
-            }
-            return Ok(Json(detail(&desk, ticket).await?));
+        let ticket = load(&desk, &number).await?;
+        let changes = Changes::of_command(&ticket, &command, &actor, now(), &book.sla)?;
+        let answer = Answer::new(named.as_ref(), &after(&desk, ticket, &changes).await?)?;
+        let outcome = match &answer.kept {
+            Some(kept) => desk.store.commit_answered(&changes, kept).await?,
+            None if changes.is_empty() => Outcome::Applied,
+            None => desk.store.commit(&changes).await?,
+        };
+        if outcome == Outcome::Applied {
+            return Ok(answer.into_response());
         }
     }
     Err(Error::busy("others are changing this ticket at the same time"))
@@ -278,6 +288,15 @@ async fn load(desk: &Desk, number: &str) -> Result<Ticket, Error> {
         None
     };
     ticket.ok_or_else(|| Error::not_found("ticket"))
+}
+
+/// The ticket with what is about to happen to it.
+async fn after(desk: &Desk, ticket: Ticket, changes: &Changes) -> Result<TicketDetail, Error> {
+    let row = changes.tickets.get(&ticket.id).map(|changed| changed.row.clone());
+    let mut detail = detail(desk, row.unwrap_or(ticket)).await?;
+    let events = changes.ticket_events.iter().map(|(_, event)| event.clone().into());
+    detail.events.extend(events);
+    Ok(detail)
 }
 
 async fn detail(desk: &Desk, ticket: Ticket) -> Result<TicketDetail, Error> {

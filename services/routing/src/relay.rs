@@ -53,7 +53,11 @@ async fn relay(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     loop {
-        let wait = match publish_next(store, bus, metrics, lease).await {
+        // What a stop cuts off is announced again, with the same versions.
+        let Some(published) = stop.run_until_cancelled(publish_next(store, bus, metrics, lease)).await else {
+            return Ok(());
+        };
+        let wait = match published {
             Ok(true) => Duration::ZERO,
             Ok(false) => IDLE,
             Err(Failure::Store(error @ (store::Error::Corrupt(_) | store::Error::Settings(_)))) => {

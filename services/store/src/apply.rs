@@ -3,6 +3,7 @@
 use model::context::Changes;
 
 use crate::connection::Connection;
+use crate::requests::{Answered, remember};
 use crate::sql::{get, sql};
 use crate::write::write;
 use crate::{Error, Store};
@@ -37,7 +38,11 @@ impl Store {
     /// Writes changes that come from no partition (an agent's, a clock's).
     /// Never answers [`Outcome::Moved`].
     pub async fn commit(&self, changes: &Changes) -> Result<Outcome, Error> {
-        let outcome = self.try_commit(changes).await;
+        self.commit_all(changes, None).await
+    }
+
+    pub(crate) async fn commit_all(&self, changes: &Changes, answered: Option<&Answered>) -> Result<Outcome, Error> {
+        let outcome = self.try_commit(changes, answered).await;
         stale_if_conflict(outcome)
     }
 
@@ -65,9 +70,13 @@ impl Store {
         }
     }
 
-    async fn try_commit(&self, changes: &Changes) -> Result<Outcome, Error> {
+    async fn try_commit(&self, changes: &Changes, answered: Option<&Answered>) -> Result<Outcome, Error> {
         let mut transaction = self.begin("committing changes").await?;
-        if !write(&mut transaction, changes).await? {
+        let is_first = match answered {
+            Some(answered) => remember(&mut transaction, answered).await?,
+            None => true,
+        };
+        if !is_first || !write(&mut transaction, changes).await? {
             transaction.rollback().await;
             return Ok(Outcome::Stale);
         }

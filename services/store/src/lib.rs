@@ -22,6 +22,7 @@ pub mod live;
 pub mod outbox;
 pub mod parked;
 pub mod people;
+pub mod requests;
 pub mod tickets;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
 use sqlx::{AnyPool, AssertSqlSafe, ConnectOptions, Executor};
+use tokio_util::sync::CancellationToken;
 
 use connection::{Connection, Transaction};
 
@@ -51,6 +53,9 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// For how long a caller waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// The same while the process is stopping.
+const HURRIED_ACQUIRE: Duration = Duration::from_millis(500);
 
 /// On the one SQLite writer: room for the indexes that are written at random
 /// places, and fewer, larger checkpoints.
@@ -87,6 +92,8 @@ pub struct Store {
 struct Shared {
     numbers: Mutex<numbers::Pool>,
     book: Mutex<Option<book::Cached>>,
+    /// The process is stopping.
+    hurry: CancellationToken,
 }
 
 impl Store {
@@ -111,6 +118,12 @@ impl Store {
         })
     }
 
+    /// From now on nobody waits long for a connection: the process is stopping,
+    /// and a database that is away would hold it up.
+    pub fn hurry(&self) {
+        self.shared.hurry.cancel();
+    }
+
     /// Closes all connections, waiting for those in use.
     pub async fn close(&self) {
         self.writer.close().await;
@@ -119,7 +132,7 @@ impl Store {
 
     /// A connection to read from.
     async fn read(&self, doing: &'static str) -> Result<Connection, Error> {
-        connect(&self.reader, self.patience, doing).await
+        self.connect(&self.reader, doing).await
     }
 
     /// The rows that a query finds, each converted.
@@ -138,14 +151,22 @@ impl Store {
 
     /// A transaction that writes.
     async fn begin(&self, doing: &'static str) -> Result<Transaction, Error> {
-        let connection = connect(&self.writer, self.patience, doing).await?;
+        let connection = self.connect(&self.writer, doing).await?;
         Transaction::begin(connection, doing).await
     }
-}
 
-async fn connect(pool: &AnyPool, patience: Duration, doing: &'static str) -> Result<Connection, Error> {
-    let inner = pool.acquire().await.map_err(|source| Error::from_sqlx(doing, source))?;
-    Ok(Connection::new(inner, patience))
+    async fn connect(&self, pool: &AnyPool, doing: &'static str) -> Result<Connection, Error> {
+        let hurried = async {
+            self.shared.hurry.cancelled().await;
+            tokio::time::sleep(HURRIED_ACQUIRE).await;
+        };
+        let acquired = tokio::select! {
+            acquired = pool.acquire() => acquired,
+            () = hurried => Err(sqlx::Error::PoolTimedOut),
+        };
+        let inner = acquired.map_err(|source| Error::from_sqlx(doing, source))?;
+        Ok(Connection::new(inner, self.patience))
+    }
 }
 
 async fn open_sqlite(path: &str) -> Result<(AnyPool, AnyPool), Error> {

@@ -19,6 +19,7 @@ use model::time::Moment;
 use crate::connection::Connection;
 use crate::conversations::{message_columns, message_of, references};
 use crate::lease::holds;
+use crate::requests::{Answered, remember};
 use crate::sql::{get, moment_if_any, parsed, rows, sql};
 use crate::{Error, Store};
 use settle::Guard;
@@ -136,14 +137,23 @@ impl Store {
             .await
     }
 
-    /// A person's word on an uncertain or failed message: send it again.
-    /// `None`: no such message; `Some(false)`: its state does not allow it.
-    pub async fn resend(&self, message_id: &MessageId, now: Moment) -> Result<Option<bool>, Error> {
+    /// A person's word on an uncertain or failed message: send it again; keeps the
+    /// answer with it, if there is one to keep. `None`: no such message;
+    /// `Some(false)`: its state does not allow it, or the request was answered before.
+    pub async fn resend(
+        &self,
+        message_id: &MessageId,
+        now: Moment,
+        answered: Option<&Answered>,
+    ) -> Result<Option<bool>, Error> {
         let doing = "sending a message again";
         let from = [DeliveryState::Uncertain, DeliveryState::Failed];
         let Some(mut transaction) = self.reset(message_id, &from, DeliveryState::Queued, now, doing).await? else {
             return self.is_ours(message_id).await;
         };
+        if !is_first(&mut transaction, answered).await? {
+            return Ok(Some(false));
+        }
         sql(
             "INSERT INTO outbox (message_id, conversation_id, account, state, due_at, attempts, fence,
                  occurred_at, received_at)
@@ -160,21 +170,26 @@ impl Store {
         Ok(Some(true))
     }
 
-    /// A person's word on an uncertain message: it was `Sent` or `Failed`.
+    /// A person's word on an uncertain message: it was `Sent` or `Failed`. Answers
+    /// as [`Store::resend`] does.
     pub async fn settle_by_hand(
         &self,
         message_id: &MessageId,
         state: DeliveryState,
         now: Moment,
+        answered: Option<&Answered>,
     ) -> Result<Option<bool>, Error> {
         let doing = "settling a message by hand";
         if !matches!(state, DeliveryState::Sent | DeliveryState::Failed) {
             return self.is_ours(message_id).await;
         }
         let from = [DeliveryState::Uncertain];
-        let Some(transaction) = self.reset(message_id, &from, state, now, doing).await? else {
+        let Some(mut transaction) = self.reset(message_id, &from, state, now, doing).await? else {
             return self.is_ours(message_id).await;
         };
+        if !is_first(&mut transaction, answered).await? {
+            return Ok(Some(false));
+        }
         transaction.commit(doing).await?;
         Ok(Some(true))
     }
@@ -191,6 +206,13 @@ impl Store {
             })
             .await?;
         Ok(found.into_iter().next().unwrap_or_default())
+    }
+}
+
+async fn is_first(connection: &mut Connection, answered: Option<&Answered>) -> Result<bool, Error> {
+    match answered {
+        Some(answered) => remember(connection, answered).await,
+        None => Ok(true),
     }
 }
 

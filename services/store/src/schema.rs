@@ -1,17 +1,20 @@
 //! The schema, and how it comes into the database.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
+use crate::connection::Connection;
 use crate::sql::{get, sql};
 use crate::{Error, Store};
 use model::time::Moment;
 
 /// In order; the number is the file's. Migrations only add, so that a program of
 /// the version before goes on working.
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_desk.sql")),
     (2, include_str!("../migrations/0002_chat.sql")),
     (5, include_str!("../migrations/0005_routing.sql")),
+    (6, include_str!("../migrations/0006_requests.sql")),
 ];
 
 /// How long a process waits for somebody else's `migrate`.
@@ -39,20 +42,14 @@ impl Store {
         )
         .execute(&mut transaction)
         .await?;
-        let row = sql(
-            "SELECT COALESCE(MAX(version), 0) AS version FROM schema_versions",
-            "reading the schema's version",
-        )
-        .first(&mut transaction)
-        .await?;
-        let present: i64 = row.as_ref().map_or(Ok(0), |row| get(row, "version"))?;
-        for (version, script) in MIGRATIONS.into_iter().filter(|(version, _)| *version > present) {
+        let present = versions(&mut transaction).await?;
+        for (version, script) in MIGRATIONS.iter().filter(|(version, _)| !present.contains(version)) {
             transaction.run_script(script, "migrating").await?;
             sql(
                 "INSERT INTO schema_versions (version, migrated_at) VALUES ($1, $2)",
                 "migrating",
             )
-            .bind(version)
+            .bind(*version)
             .bind(Moment::from(SystemTime::now()))
             .execute(&mut transaction)
             .await?;
@@ -63,20 +60,18 @@ impl Store {
 
     /// Waits until the schema is the one this program needs, or says that it is not.
     pub async fn check_schema(&self) -> Result<(), Error> {
-        let needed = MIGRATIONS.last().map_or(0, |(version, _)| *version);
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let found = self.schema_version().await;
-            match found {
+            match self.missing_versions().await {
                 // A newer schema only has more in it.
-                Ok(version) if version >= needed => return Ok(()),
+                Ok(missing) if missing.is_empty() => return Ok(()),
                 Err(error @ Error::Corrupt(_)) => return Err(error),
                 Ok(_) | Err(_) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(250)).await;
                 }
-                Ok(version) => {
+                Ok(missing) => {
                     return Err(Error::Settings(format!(
-                        "the database's schema has version {version} and {needed} is needed: run `tributary migrate`"
+                        "the database's schema lacks the versions {missing:?}: run `tributary migrate`"
                     )));
                 }
                 Err(error) => return Err(error),
@@ -84,14 +79,18 @@ impl Store {
         }
     }
 
-    async fn schema_version(&self) -> Result<i64, Error> {
+    async fn missing_versions(&self) -> Result<Vec<i64>, Error> {
         let mut connection = self.read("reading the schema's version").await?;
-        let row = sql(
-            "SELECT COALESCE(MAX(version), 0) AS version FROM schema_versions",
-            "reading the schema's version",
-        )
-        .first(&mut connection)
-        .await?;
-        row.as_ref().map_or(Ok(0), |row| get(row, "version"))
+        let present = versions(&mut connection).await?;
+        let needed = MIGRATIONS.iter().map(|(version, _)| *version);
+        Ok(needed.filter(|version| !present.contains(version)).collect())
     }
+}
+
+/// The migrations that the database has seen; not always in the order of their numbers.
+async fn versions(connection: &mut Connection) -> Result<HashSet<i64>, Error> {
+    let found = sql("SELECT version FROM schema_versions", "reading the schema's version")
+        .all(connection)
+        .await?;
+    found.iter().map(|row| get(row, "version")).collect()
 }

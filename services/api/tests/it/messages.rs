@@ -164,7 +164,7 @@ async fn an_uncertain_message_waits_for_a_persons_word() {
             .post(&path, json!({ "state": "gone" }))
             .await
             .refused(422, "invalid");
-        let settled = house.post_with_key(&path, "s", json!({ "state": state })).await.ok();
+        let settled = house.post_with_key(&path, state, json!({ "state": state })).await.ok();
         assert_eq!(settled["delivery"], state);
         let detail = house
             .post(&path, json!({ "state": state }))
@@ -185,7 +185,10 @@ async fn a_failed_or_uncertain_message_can_be_sent_again() {
     for (key, settlement) in [("failed", failed), ("uncertain", uncertain())] {
         let id = reply_settled(&house, fence, key, settlement).await;
         let path = format!("/v1/messages/{id}/resend");
-        let again = house.post_with_key(&path, "again", json!({})).await.ok();
+        let again = house
+            .post_with_key(&path, &format!("{key}-again"), json!({}))
+            .await
+            .ok();
         assert_eq!(
             (&again["delivery"], &again["delivery_error"]),
             (&json!("queued"), &Value::Null)
@@ -207,6 +210,14 @@ async fn a_failed_or_uncertain_message_can_be_sent_again() {
             .await
             .unwrap();
         house.post(&path, json!({})).await.refused(409, "wrong_state");
+        // A repeat is answered as the first time, and sends nothing.
+        let repeat = house
+            .post_with_key(&path, &format!("{key}-again"), json!({}))
+            .await
+            .ok();
+        assert_eq!(repeat, again);
+        let shown = house.get(&format!("/v1/messages/{id}")).await.ok();
+        assert_eq!(shown["delivery"], "sent");
     }
 }
 

@@ -164,7 +164,8 @@ async fn a_ticket_lives_through_its_verbs() {
     let mut version = 0;
     for (verb, body, state) in steps {
         let path = format!("/v1/tickets/{}/{verb}", received.ticket);
-        let ticket = house.post_with_key(&path, "any", body.clone()).await.ok();
+        let key = format!("after-{version}");
+        let ticket = house.post_with_key(&path, &key, body.clone()).await.ok();
         assert_eq!(ticket["state"], state, "{verb} {body}");
         assert!(ticket.get("traces").is_none());
         assert!(ticket["version"].as_i64().unwrap() > version, "{verb} {body}");
@@ -306,4 +307,49 @@ async fn an_answer_of_the_customer_is_an_event() {
         .unwrap();
     assert_eq!(last["actor"]["type"], "contact");
     assert_eq!(ticket["traces"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_repeated_verb_gets_the_first_answer_and_changes_nothing() {
+    let house = House::new().await;
+    let ticket = house.receive("1").await.ticket;
+    let path = format!("/v1/tickets/{ticket}/assign");
+    let assignee = async || house.get(&format!("/v1/tickets/{ticket}")).await.ok()["assignee"].clone();
+    let first = house
+        .post_with_key(&path, "1", json!({ "assignee": "bruno" }))
+        .await
+        .ok();
+    assert_eq!(first["assignee"], "bruno");
+    let events = first["events"].as_array().unwrap();
+    assert_eq!(events.last().unwrap()["version"], first["version"], "{events:?}");
+    // Also of what changed nothing the repeat is known.
+    let second = house
+        .post_with_key(&path, "2", json!({ "assignee": "bruno" }))
+        .await
+        .ok();
+    house.post(&path, json!({ "assignee": null })).await.ok();
+    for (key, answer) in [("1", first), ("2", second)] {
+        let repeat = house
+            .post_with_key(&path, key, json!({ "assignee": "bruno" }))
+            .await
+            .ok();
+        assert_eq!(repeat, answer);
+        assert_eq!(assignee().await, Value::Null);
+    }
+    house
+        .post_with_key(&path, "1", json!({ "assignee": "agnes" }))
+        .await
+        .refused(422, "idempotency_key_reused");
+    let other = format!("/v1/tickets/{ticket}/hold");
+    house
+        .post_with_key(&other, "1", json!({ "waiting_on": "customer" }))
+        .await
+        .refused(422, "idempotency_key_reused");
+    // Another person's key is another key.
+    let theirs = with_json(
+        request(Method::POST, &path, OTHER_TOKEN, Some("1")),
+        &json!({ "assignee": "agnes" }),
+    );
+    house.ask(theirs).await.ok();
+    assert_eq!(assignee().await, "agnes");
 }

@@ -284,9 +284,12 @@ async fn a_report_that_overtook_the_settlement_stays(database: &Database) {
 async fn people_settle_and_resend(database: &Database) {
     let store = database.store().await;
     let (lease, [first, _]) = given(&store).await;
-    assert_eq!(store.resend(&reply_id(99), at(1)).await.unwrap(), None);
-    assert_eq!(store.resend(&super::given::message_id(1), at(1)).await.unwrap(), None);
-    assert_eq!(store.resend(&reply_id(11), at(1)).await.unwrap(), Some(false));
+    assert_eq!(store.resend(&reply_id(99), at(1), None).await.unwrap(), None);
+    assert_eq!(
+        store.resend(&super::given::message_id(1), at(1), None).await.unwrap(),
+        None
+    );
+    assert_eq!(store.resend(&reply_id(11), at(1), None).await.unwrap(), Some(false));
     claim(&store, &lease, at(1)).await;
     let uncertain = Settlement::Uncertain {
         error: "cut off".to_owned(),
@@ -304,13 +307,13 @@ async fn people_settle_and_resend(database: &Database) {
     assert_eq!(ids(&claim(&store, &lease, at(3)).await), [reply_id(12)]);
 
     let thirteen = reply_id(13);
-    let by_hand = |state| store.settle_by_hand(&thirteen, state, at(3));
+    let by_hand = |state| store.settle_by_hand(&thirteen, state, at(3), None);
     assert_eq!(by_hand(DeliveryState::Read).await.unwrap(), Some(false));
     assert_eq!(by_hand(DeliveryState::Sent).await.unwrap(), Some(true));
     assert_eq!(by_hand(DeliveryState::Sent).await.unwrap(), Some(false));
     assert_eq!(state(&store, 13).await, Some(DeliveryState::Sent));
 
-    assert_eq!(store.resend(&reply_id(11), at(4)).await.unwrap(), Some(true));
+    assert_eq!(store.resend(&reply_id(11), at(4), None).await.unwrap(), Some(true));
     assert_eq!(state(&store, 11).await, Some(DeliveryState::Queued));
     let told = store.next_announcements(100).await.unwrap();
     let kinds: Vec<&str> = told
