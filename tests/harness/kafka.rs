@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
@@ -14,6 +16,48 @@ use super::servers::{Kafka, repository};
 
 /// Arrivals.
 pub const EVENTS: &str = "tributary.events.v1";
+/// What happened at the desk.
+pub const DESK: &str = "tributary.desk.v1";
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Deletes a topic with all that is in it.
+pub async fn delete_topic(kafka: &Kafka, topic: &str) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = config(kafka.port).create()?;
+    for deleted in admin.delete_topics(&[topic], &AdminOptions::new()).await? {
+        deleted.map_err(|(topic, error)| anyhow!("deleting {topic}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// A topic's setting, and how many records it has taken.
+pub async fn topic(kafka: &Kafka, topic: &'static str, setting: &str) -> Result<(Option<String>, i64)> {
+    let admin: AdminClient<DefaultClientContext> = config(kafka.port).create()?;
+    let resource = ResourceSpecifier::Topic(topic);
+    let options = AdminOptions::new();
+    let described = admin.describe_configs([&resource], &options);
+    let found = described.await?.pop().context("no answer")?;
+    let found = found.map_err(|error| anyhow!("{topic}: {error}"))?;
+    let value = found.get(setting).and_then(|entry| entry.value.clone());
+    let port = kafka.port;
+    Ok((value, tokio::task::spawn_blocking(move || records(port, topic)).await??))
+}
+
+fn records(port: u16, topic: &str) -> Result<i64> {
+    let consumer: BaseConsumer = config(port).create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let mut records = 0;
+    for partition in metadata.topics().first().context("no such topic")?.partitions() {
+        records += consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?.1;
+    }
+    Ok(records)
+}
+
+fn config(port: u16) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", format!("127.0.0.1:{port}"));
+    config
+}
 
 /// One record.
 #[derive(Debug)]
@@ -37,13 +81,11 @@ pub async fn find(kafka: &Kafka, is_it: impl Fn(&Record) -> bool + Send + 'stati
 }
 
 fn find_blocking(port: u16, is_it: &dyn Fn(&Record) -> bool) -> Result<Record> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", format!("127.0.0.1:{port}"))
+    let consumer: BaseConsumer = config(port)
         .set("group.id", "an-independent-reader")
         .set("enable.auto.commit", "false")
         .create()?;
-    let patience = Duration::from_secs(10);
-    let metadata = consumer.fetch_metadata(Some(EVENTS), patience)?;
+    let metadata = consumer.fetch_metadata(Some(EVENTS), PATIENCE)?;
     let topic = metadata.topics().first().context("no such topic")?;
     let mut partitions = TopicPartitionList::new();
     for partition in topic.partitions() {
@@ -52,7 +94,7 @@ fn find_blocking(port: u16, is_it: &dyn Fn(&Record) -> bool) -> Result<Record> {
     consumer.assign(&partitions)?;
     let descriptor = descriptor()?;
     let started = Instant::now();
-    while started.elapsed() < patience {
+    while started.elapsed() < PATIENCE {
         let Some(message) = consumer.poll(Duration::from_millis(200)) else {
             continue;
         };
@@ -71,7 +113,7 @@ fn find_blocking(port: u16, is_it: &dyn Fn(&Record) -> bool) -> Result<Record> {
             return Ok(record);
         }
     }
-    bail!("no such event in Kafka within {patience:?}")
+    bail!("no such event in Kafka within {PATIENCE:?}")
 }
 
 fn descriptor() -> Result<MessageDescriptor> {

@@ -18,7 +18,9 @@ mod one_message_however_often;
 mod processes_are_killed;
 mod servers_go_away;
 mod starts_again;
+mod stops_without_servers;
 mod strangers_stay_outside;
+mod topic_is_deleted;
 mod two_workers_one_mailbox;
 mod webhook_gets_answers;
 
@@ -64,6 +66,8 @@ pub const STORIES: &[Story] = &[
     story!(starts_again, Light, false),
     story!(commands, Light, false),
     story!(two_workers_one_mailbox, Heavy, true),
+    story!(topic_is_deleted, Heavy, true),
     story!(servers_go_away, Heavy, true),
+    story!(stops_without_servers, Heavy, true),
     story!(processes_are_killed, Heavy, true),
 ];

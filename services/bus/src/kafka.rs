@@ -7,19 +7,21 @@ mod topics;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use rdkafka::admin::AdminClient;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
-use tokio::sync::watch;
+use secrecy::ExposeSecret;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::hints::{HintsConsumer, HintsProducer};
 pub(crate) use self::reader::KafkaReader;
 use crate::wire::Encoded;
-use crate::{Blobs, EVENTS, Error, large};
+use crate::{Blobs, EVENTS, Error, KafkaSettings, large};
 
 /// The way to Kafka.
 #[derive(Clone)]
@@ -29,11 +31,26 @@ pub(crate) struct Kafka {
     producer: Arc<RwLock<FutureProducer<Quiet>>>,
     /// Whether the topics are known to be there.
     is_ready: watch::Receiver<bool>,
+    /// Told when a topic is gone.
+    missing: Arc<Notify>,
     tasks: TaskTracker,
 }
 
+/// Whether librdkafka can work with these settings: a client that knows no
+/// broker looks at certificates and mechanisms as any other does.
+pub(crate) fn check(settings: &KafkaSettings) -> Result<(), Error> {
+    let mut config = ClientConfig::new();
+    secure(&mut config, settings);
+    let made: Result<AdminClient<Quiet>, KafkaError> = config.create_with_context(Quiet);
+    made.map(drop)
+        .map_err(|error| Error::settings("these settings do not do for kafka", &error))
+}
+
 /// A record that is on its way.
-pub(crate) struct Delivery(DeliveryFuture);
+pub(crate) struct Delivery {
+    report: DeliveryFuture,
+    missing: Arc<Notify>,
+}
 
 /// Why a record did not get there.
 #[derive(Debug)]
@@ -59,20 +76,24 @@ impl Kafka {
     /// Connects in the background, and creates missing topics as soon as it can.
     pub async fn open(
         servers: &str,
+        settings: &KafkaSettings,
         partitions: i32,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
-        let config = client_config(servers);
-        let producer = producer(&config)?;
+        let config = client_config(servers, settings);
+        let producer = Arc::new(RwLock::new(producer(&config)?));
         let (ready, mut is_ready) = watch::channel(false);
-        tasks.spawn(topics::ensure(config.clone(), partitions, ready, stop));
+        let missing = Arc::<Notify>::default();
+        let ensure = topics::ensure(config.clone(), producer.clone(), partitions, ready, missing.clone());
+        tasks.spawn(async move { stop.run_until_cancelled(ensure).await });
         // Not there in time is no error: the topics are awaited in the background.
         let _ = tokio::time::timeout(OPENING_PATIENCE, is_ready.wait_for(|ready| *ready)).await;
         Ok(Self {
             config,
-            producer: Arc::new(RwLock::new(producer)),
+            producer,
             is_ready,
+            missing,
             tasks: tasks.clone(),
         })
     }
@@ -96,9 +117,13 @@ impl Kafka {
         }
         let producer = self.producer();
         match producer.send_result(message) {
-            Ok(delivery) => Ok(Delivery(delivery)),
+            Ok(report) => Ok(Delivery {
+                report,
+                missing: self.missing.clone(),
+            }),
             Err((error, _)) => {
                 self.replace_if_dead(&producer);
+                notify_if_missing(&self.missing, &error);
                 Err(sorted(&error))
             }
         }
@@ -174,6 +199,7 @@ impl Kafka {
             topic,
             group,
             self.is_ready.clone(),
+            self.missing.clone(),
             self.tasks.clone(),
         )
     }
@@ -238,9 +264,12 @@ type ProducerClient = Client<rdkafka::producer::future_producer::FutureProducerC
 impl Delivery {
     /// Waits until the record is on the disks of the brokers that count.
     pub async fn wait(self) -> Result<(), Refused> {
-        match self.0.await {
+        match self.report.await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err((error, _))) => Err(sorted(&error)),
+            Ok(Err((error, _))) => {
+                notify_if_missing(&self.missing, &error);
+                Err(sorted(&error))
+            }
             Err(_) => Err(Refused::Unavailable("the producer is gone".to_owned())),
         }
     }
@@ -260,7 +289,33 @@ impl ClientContext for Quiet {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
+        match error.rdkafka_error_code() {
+            // Nothing but other settings, here or there, mends these.
+            Some(
+                RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL | RDKafkaErrorCode::SaslAuthenticationFailed,
+            ) => {
+                tracing::error!(%error, reason, "kafka does not let us in");
+            }
+            _ => tracing::debug!(%error, reason, "librdkafka"),
+        }
+    }
+}
+
+/// Whether the topic, or what there was of it, is gone.
+fn is_missing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
+}
+
+fn notify_if_missing(missing: &Notify, error: &KafkaError) {
+    if is_missing(error) {
+        missing.notify_one();
     }
 }
 
@@ -284,7 +339,7 @@ fn sorted(error: &KafkaError) -> Refused {
 
 /// What producer, readers and administration have in common: a broker that comes
 /// back is found within a second, one that hangs is given up after ten.
-fn client_config(servers: &str) -> ClientConfig {
+fn client_config(servers: &str, settings: &KafkaSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", servers)
@@ -295,7 +350,27 @@ fn client_config(servers: &str) -> ClientConfig {
         .set("socket.connection.setup.timeout.ms", "5000")
         .set("socket.keepalive.enable", "true")
         .set("allow.auto.create.topics", "false");
+    secure(&mut config, settings);
     config
+}
+
+fn secure(config: &mut ClientConfig, settings: &KafkaSettings) {
+    config.set("security.protocol", settings.security_protocol.as_str());
+    for (key, value) in [
+        ("sasl.mechanism", &settings.sasl_mechanism),
+        ("sasl.username", &settings.username),
+        ("ssl.ca.pem", &settings.ca),
+        ("ssl.certificate.pem", &settings.certificate),
+    ] {
+        if let Some(value) = value {
+            config.set(key, value);
+        }
+    }
+    for (key, secret) in [("sasl.password", &settings.password), ("ssl.key.pem", &settings.key)] {
+        if let Some(secret) = secret {
+            config.set(key, secret.expose_secret());
+        }
+    }
 }
 
 /// lz4 takes the least time of a core for what it saves; `linger.ms=1` was
@@ -315,4 +390,35 @@ fn producer(config: &ClientConfig) -> Result<FutureProducer<Quiet>, Error> {
         .set("queue.buffering.max.kbytes", "131072")
         .create_with_context(Quiet)
         .map_err(|error| Error::settings("making a kafka producer", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The mechanisms are part of librdkafka only if it was built with TLS.
+    #[test]
+    fn librdkafka_knows_what_the_settings_offer() {
+        let settings = |protocol: &str, mechanism: Option<&str>, ca: Option<&str>| KafkaSettings {
+            security_protocol: protocol.to_owned(),
+            sasl_mechanism: mechanism.map(str::to_owned),
+            username: mechanism.map(|_| "tributary".to_owned()),
+            password: mechanism.map(|_| "secret".to_owned().into()),
+            ca: ca.map(str::to_owned),
+            ..KafkaSettings::default()
+        };
+        let cases = [
+            ("plaintext", None, None, true),
+            ("ssl", None, None, true),
+            ("sasl_ssl", Some("PLAIN"), None, true),
+            ("sasl_ssl", Some("SCRAM-SHA-256"), None, true),
+            ("sasl_plaintext", Some("SCRAM-SHA-512"), None, true),
+            ("sasl_ssl", Some("GUESS"), None, false),
+            ("ssl", None, Some("no certificate"), false),
+        ];
+        for (protocol, mechanism, ca, works) in cases {
+            let checked = check(&settings(protocol, mechanism, ca));
+            assert_eq!(checked.is_ok(), works, "{protocol} {mechanism:?} {ca:?}: {checked:?}");
+        }
+    }
 }

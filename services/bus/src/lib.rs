@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 
 use model::context::Announcement;
 use model::event::Event;
+use model::time::Moment;
 use prometheus_client::registry::Registry;
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,7 +37,7 @@ use self::kafka::{Kafka, KafkaReader};
 use self::local::{LocalReader, Log};
 use self::metrics::Metrics;
 use self::spool::Spool;
-pub use self::spool::spool_status;
+pub use self::spool::{refused_events, spool_status};
 
 /// Arrivals, keyed by thread, kept 30 days.
 pub const EVENTS: &str = "tributary.events.v1";
@@ -55,6 +57,46 @@ pub struct Settings {
     pub blobs_url: String,
     /// Partitions of topics that are created because they are missing.
     pub partitions: i32,
+    /// How to come in, where the log is Kafka.
+    pub kafka: KafkaSettings,
+}
+
+/// What Kafka wants of its clients, in librdkafka's terms. Whether it holds
+/// together is for whoever reads the settings to check.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
+    pub security_protocol: String,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub sasl_mechanism: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
+    /// PEM: authorities to trust instead of the system's.
+    pub ca: Option<String>,
+    /// PEM: a certificate that names us, and its key.
+    pub certificate: Option<String>,
+    pub key: Option<SecretString>,
+}
+
+impl KafkaSettings {
+    /// Whether a client can be made with them; asks no broker.
+    pub fn check(&self) -> Result<(), Error> {
+        kafka::check(self)
+    }
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            security_protocol: "plaintext".to_owned(),
+            sasl_mechanism: None,
+            username: None,
+            password: None,
+            ca: None,
+            certificate: None,
+            key: None,
+        }
+    }
 }
 
 /// Where the spool lies and how much it may hold. 0 bytes: no spool, answer 503.
@@ -91,12 +133,28 @@ pub struct Batch {
     pub records: Vec<Record>,
 }
 
-/// What is still on its way, for `tributary_pending`.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is still on its way, for `tributary_pending`; and what Kafka refuses for
+/// good, which waits for a person.
+#[derive(Clone, Debug, Default)]
 pub struct Pending {
     pub spooled_events: u64,
     pub spooled_bytes: u64,
-    pub spooled_oldest_at: Option<model::time::Moment>,
+    pub spooled_oldest_at: Option<Moment>,
+    pub refused_events: u64,
+    pub refused_bytes: u64,
+    pub refused_oldest_at: Option<Moment>,
+    /// Why the oldest of them was refused.
+    pub refused_reason: Option<String>,
+}
+
+/// An event that Kafka refuses for good, as it lies in the spool.
+#[derive(Debug)]
+pub struct RefusedEvent {
+    pub reason: String,
+    pub key: String,
+    pub headers: Vec<(String, String)>,
+    /// Protobuf.
+    pub value: Vec<u8>,
 }
 
 /// The way to either log.
@@ -151,7 +209,7 @@ impl Bus {
                 Way::Local(Log::open(Path::new(path), Some(RETENTION), &tasks).await?)
             }
             Some(("kafka", servers)) if are_servers(servers) => {
-                let kafka = Kafka::open(servers, settings.partitions, &tasks, stop.clone()).await?;
+                let kafka = Kafka::open(servers, &settings.kafka, settings.partitions, &tasks, stop.clone()).await?;
                 let spool = match &settings.spool {
                     // What an earlier setting left behind is still forwarded.
                     Some(spool) if spool.max_bytes > 0 || spool.path.exists() => {
@@ -249,6 +307,14 @@ impl Bus {
         match &self.inner.log {
             Way::Kafka { spool: Some(spool), .. } => spool.pending().await,
             Way::Kafka { spool: None, .. } | Way::Local(_) => Pending::default(),
+        }
+    }
+
+    /// Puts what Kafka refused for good back into the spool, to be tried again.
+    pub async fn retry_refused(&self) -> Result<(), Error> {
+        match &self.inner.log {
+            Way::Kafka { spool: Some(spool), .. } => spool.retry_refused().await,
+            Way::Kafka { spool: None, .. } | Way::Local(_) => Ok(()),
         }
     }
 

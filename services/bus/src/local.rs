@@ -15,8 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use model::time::Moment;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -70,6 +72,15 @@ pub(crate) struct Totals {
     pub next_offset: i64,
     pub events: i64,
     pub bytes: i64,
+}
+
+/// What a topic holds, seen from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub totals: Totals,
+    /// When the oldest record was appended.
+    pub oldest_at: Option<Moment>,
+    pub oldest_headers: Vec<(String, String)>,
 }
 
 /// What one read brings at most, besides its number of records.
@@ -154,14 +165,11 @@ impl Log {
 
     /// Up to `max` records from this offset on, in order.
     pub async fn read(&self, topic: &str, from: i64, max: usize) -> Result<Chunk, Error> {
-        let mut rows = sqlx::query(
-            "SELECT \"offset\", key, headers, value FROM events WHERE topic = $1 AND \"offset\" >= $2 \
-             ORDER BY \"offset\" LIMIT $3",
-        )
-        .bind(topic)
-        .bind(from)
-        .bind(i64::try_from(max).unwrap_or(i64::MAX))
-        .fetch(&self.readers);
+        let mut rows = sqlx::query(READ)
+            .bind(topic)
+            .bind(from)
+            .bind(i64::try_from(max).unwrap_or(i64::MAX))
+            .fetch(&self.readers);
         let mut entries = Vec::new();
         let mut bytes = 0;
         while let Some(row) = rows.try_next().await.map_err(|error| reading(&error))? {
@@ -192,13 +200,10 @@ impl Log {
         }
     }
 
-    /// When the oldest record of the topic was appended, in milliseconds.
-    pub async fn oldest_ms(&self, topic: &str) -> Result<Option<i64>, Error> {
-        sqlx::query_scalar(OLDEST)
-            .bind(topic)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(|error| reading(&error))
+    /// How much the topic holds, and its oldest record.
+    pub async fn held(&self, topic: &str) -> Result<Held, Error> {
+        let mut connection = self.readers.acquire().await.map_err(|error| reading(&error))?;
+        held(&mut connection, topic).await.map_err(|error| reading(&error))
     }
 
     /// A reader of this topic.
@@ -244,29 +249,58 @@ impl Log {
     }
 }
 
-/// What a topic holds, and when its oldest record was appended, in a file that
-/// nobody here has open. Nothing is made.
-pub(crate) async fn peek(path: &Path, topic: &str) -> Result<(Totals, Option<i64>), Error> {
+/// What topics hold in a file that nobody here has open. Nothing is made.
+pub(crate) async fn peek<const N: usize>(path: &Path, topics: [&str; N]) -> Result<[Held; N], Error> {
     let doing = format!("opening {}", path.display());
-    let mut connection = options(path)
-        .create_if_missing(false)
-        .connect()
-        .await
-        .map_err(|error| Error::settings(&doing, &error))?;
-    let row = sqlx::query(TOTALS).bind(topic).fetch_optional(&mut connection).await;
-    let held = row
-        .and_then(|row| row.as_ref().map_or(Ok(Totals::default()), totals))
-        .map_err(|error| Error::settings(&doing, &error))?;
-    let oldest_ms = sqlx::query_scalar(OLDEST)
-        .bind(topic)
-        .fetch_optional(&mut connection)
-        .await
-        .map_err(|error| Error::settings(&doing, &error))?;
+    let mut found = [const { None }; N];
+    let mut connection = connect(path).await?;
+    for (found, topic) in found.iter_mut().zip(topics) {
+        let held = held(&mut connection, topic).await;
+        *found = Some(held.map_err(|error| Error::settings(&doing, &error))?);
+    }
     connection
         .close()
         .await
         .map_err(|error| Error::settings(&doing, &error))?;
-    Ok((held, oldest_ms))
+    Ok(found.map(Option::unwrap_or_default))
+}
+
+/// Shows all records of a topic in a file that nobody here has open.
+pub(crate) async fn peek_into(path: &Path, topic: &str, mut show: impl FnMut(Entry)) -> Result<(), Error> {
+    let doing = format!("reading {}", path.display());
+    let failed = |error: sqlx::Error| Error::settings(&doing, &error);
+    let mut connection = connect(path).await?;
+    let mut rows = sqlx::query(READ)
+        .bind(topic)
+        .bind(0)
+        .bind(i64::MAX)
+        .fetch(&mut connection);
+    while let Some(row) = rows.try_next().await.map_err(failed)? {
+        show(entry(&row).map_err(failed)?);
+    }
+    drop(rows);
+    connection.close().await.map_err(failed)
+}
+
+async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
+    let opened = options(path).create_if_missing(false).connect().await;
+    opened.map_err(|error| Error::settings(&format!("opening {}", path.display()), &error))
+}
+
+async fn held(connection: &mut SqliteConnection, topic: &str) -> Result<Held, sqlx::Error> {
+    let row = sqlx::query(TOTALS).bind(topic).fetch_optional(&mut *connection).await?;
+    let totals = row.as_ref().map_or(Ok(Totals::default()), totals)?;
+    let Some(oldest) = sqlx::query(OLDEST).bind(topic).fetch_optional(connection).await? else {
+        return Ok(Held {
+            totals,
+            ..Held::default()
+        });
+    };
+    Ok(Held {
+        totals,
+        oldest_at: Some(Moment::from_ms(oldest.try_get(0)?)),
+        oldest_headers: headers(&oldest, 1)?,
+    })
 }
 
 /// A store that has seen more than the log ever held belongs to another log:
@@ -325,7 +359,9 @@ CREATE TABLE IF NOT EXISTS events (
 "#;
 
 const TOTALS: &str = "SELECT next_offset, events, bytes FROM topics WHERE topic = $1";
-const OLDEST: &str = "SELECT appended_at FROM events WHERE topic = $1 ORDER BY \"offset\" LIMIT 1";
+const READ: &str = "SELECT \"offset\", key, headers, value FROM events WHERE topic = $1 AND \"offset\" >= $2 \
+    ORDER BY \"offset\" LIMIT $3";
+const OLDEST: &str = "SELECT appended_at, headers FROM events WHERE topic = $1 ORDER BY \"offset\" LIMIT 1";
 
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -338,16 +374,19 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 fn entry(row: &SqliteRow) -> Result<Entry, sqlx::Error> {
-    let headers: &str = row.try_get(2)?;
-    let headers = serde_json::from_str(headers).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
     Ok(Entry {
         offset: row.try_get(0)?,
         record: Encoded {
             key: row.try_get(1)?,
-            headers,
+            headers: headers(row, 2)?,
             value: row.try_get(3)?,
         },
     })
+}
+
+fn headers(row: &SqliteRow, column: usize) -> Result<Vec<(String, String)>, sqlx::Error> {
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 fn totals(row: &SqliteRow) -> Result<Totals, sqlx::Error> {

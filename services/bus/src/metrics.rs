@@ -11,6 +11,7 @@ const PUBLISH_SECONDS: &str = "publish_seconds";
 const SPOOL_EVENTS: &str = "spool_events";
 const SPOOL_BYTES: &str = "spool_bytes";
 const SPOOL_OLDEST_AGE_SECONDS: &str = "spool_oldest_age_seconds";
+const SPOOL_REFUSED_EVENTS: &str = "spool_refused_events";
 
 /// Events by where they became durable.
 pub(crate) type Published = Family<[(&'static str, &'static str); 1], Counter>;
@@ -22,6 +23,7 @@ pub(crate) struct Metrics {
     pub spool_events: Gauge,
     pub spool_bytes: Gauge,
     pub spool_oldest_age_seconds: Gauge,
+    pub spool_refused_events: Gauge,
 }
 
 impl Metrics {
@@ -34,6 +36,7 @@ impl Metrics {
             spool_events: Gauge::default(),
             spool_bytes: Gauge::default(),
             spool_oldest_age_seconds: Gauge::default(),
+            spool_refused_events: Gauge::default(),
         };
         registry.register(
             PUBLISHED_EVENTS,
@@ -55,6 +58,11 @@ impl Metrics {
             SPOOL_OLDEST_AGE_SECONDS,
             "Age of the oldest event in the spool",
             metrics.spool_oldest_age_seconds.clone(),
+        );
+        registry.register(
+            SPOOL_REFUSED_EVENTS,
+            "Events that Kafka refuses for good, set aside in the spool",
+            metrics.spool_refused_events.clone(),
         );
         metrics
     }

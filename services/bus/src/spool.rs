@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::kafka::{Delivery, Kafka, Refused};
-use crate::local::{self, Entry, Log, Totals};
+use crate::local::{self, Entry, Held, Log, Totals};
 use crate::metrics::Metrics;
 use crate::wire::Encoded;
-use crate::{Blobs, EVENTS, Error, Pending, SpoolSettings, large};
+use crate::{Blobs, EVENTS, Error, Pending, RefusedEvent, SpoolSettings, large};
 
 /// The spool, open.
 #[derive(Clone)]
@@ -47,6 +47,8 @@ const RESTING_PERIOD: Duration = Duration::from_secs(5);
 const REDUCED_PATIENCE: Duration = Duration::from_secs(30);
 /// Where lies what Kafka refuses for good.
 const ASIDE: &str = "aside";
+/// The header that says there why.
+const REASON: &str = "tributary_refused";
 /// Ready means that at least this much is left, or a tenth of a small spool.
 const RESERVE_BYTES: u64 = 1024 * 1024;
 
@@ -62,13 +64,21 @@ impl Spool {
     ) -> Result<Self, Error> {
         let log = Log::open(&settings.path, None, tasks).await?;
         let held = log.totals(EVENTS).await?;
+        let seen = pending(log.held(EVENTS).await?, log.held(ASIDE).await?);
+        if seen.refused_events > 0 {
+            tracing::warn!(
+                spool.events = seen.refused_events,
+                spool.bytes = seen.refused_bytes,
+                "events that kafka refuses for good wait for a person, see `tributary spool status`"
+            );
+        }
         let spool = Self {
             log,
             max_bytes: settings.max_bytes,
             is_engaged: Arc::new(AtomicBool::new(held.events > 0)),
             gate: Arc::default(),
             wake: Arc::default(),
-            seen: Arc::new(Mutex::new(pending(held, None))),
+            seen: Arc::new(Mutex::new(seen)),
             metrics,
         };
         if held.events > 0 {
@@ -135,13 +145,29 @@ impl Spool {
 
     /// What waits; if the file cannot be read, what waited when it could.
     pub async fn pending(&self) -> Pending {
-        let held = self.log.totals(EVENTS).await;
-        let oldest_ms = self.log.oldest_ms(EVENTS).await;
+        let (held, aside) = (self.log.held(EVENTS).await, self.log.held(ASIDE).await);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Ok(held), Ok(oldest_ms)) = (held, oldest_ms) {
-            *seen = pending(held, oldest_ms);
+        if let (Ok(held), Ok(aside)) = (held, aside) {
+            *seen = pending(held, aside);
         }
-        *seen
+        seen.clone()
+    }
+
+    /// Puts what was set aside behind what waits. A crash in between leaves some
+    /// of it in both places, which is a repeat.
+    pub async fn retry_refused(&self) -> Result<(), Error> {
+        loop {
+            let chunk = self.log.read(ASIDE, 0, CHUNK).await?;
+            let (Some(first), Some(last)) = (chunk.entries.first(), chunk.entries.last()) else {
+                return Ok(());
+            };
+            let range = (first.offset, last.offset);
+            let records = chunk.entries.into_iter().map(|entry| without_reason(entry.record).0);
+            self.engage();
+            self.log.append(EVENTS, records.collect(), u64::MAX).await?;
+            self.wake.notify_one();
+            self.log.remove(ASIDE, vec![range]).await?;
+        }
     }
 
     /// Takes nothing more.
@@ -187,6 +213,9 @@ impl Spool {
                 .spool_bytes
                 .set(i64::try_from(pending.spooled_bytes).unwrap_or(i64::MAX));
             self.metrics.spool_oldest_age_seconds.set(age_ms / 1000);
+            self.metrics
+                .spool_refused_events
+                .set(i64::try_from(pending.refused_events).unwrap_or(i64::MAX));
         }
     }
 }
@@ -194,16 +223,45 @@ impl Spool {
 /// What waits in the spool at this path, without opening a bus. No spool there
 /// is an error, and none is made.
 pub async fn spool_status(path: &Path) -> Result<Pending, Error> {
-    let (held, oldest_ms) = local::peek(path, EVENTS).await?;
-    Ok(pending(held, oldest_ms))
+    let [held, aside] = local::peek(path, [EVENTS, ASIDE]).await?;
+    Ok(pending(held, aside))
 }
 
-fn pending(held: Totals, oldest_ms: Option<i64>) -> Pending {
+/// The events in the spool at this path that Kafka refuses for good, in order,
+/// given to `show` one by one.
+pub async fn refused_events(path: &Path, show: impl FnMut(RefusedEvent)) -> Result<(), Error> {
+    let mut show = show;
+    let show_entry = |entry: Entry| {
+        let (record, reason) = without_reason(entry.record);
+        show(RefusedEvent {
+            reason: reason.unwrap_or_default(),
+            key: record.key,
+            headers: record.headers,
+            value: record.value,
+        });
+    };
+    local::peek_into(path, ASIDE, show_entry).await
+}
+
+fn pending(held: Held, aside: Held) -> Pending {
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    let reason = aside.oldest_headers.into_iter().find(|(name, _)| name == REASON);
     Pending {
-        spooled_events: u64::try_from(held.events).unwrap_or(0),
-        spooled_bytes: u64::try_from(held.bytes).unwrap_or(0),
-        spooled_oldest_at: oldest_ms.map(Moment::from_ms),
+        spooled_events: count(held.totals.events),
+        spooled_bytes: count(held.totals.bytes),
+        spooled_oldest_at: held.oldest_at,
+        refused_events: count(aside.totals.events),
+        refused_bytes: count(aside.totals.bytes),
+        refused_oldest_at: aside.oldest_at,
+        refused_reason: reason.map(|(_, reason)| reason),
     }
+}
+
+/// As it was before it was set aside, and why it was.
+fn without_reason(mut record: Encoded) -> (Encoded, Option<String>) {
+    let at = record.headers.iter().position(|(name, _)| name == REASON);
+    let reason = at.map(|at| record.headers.remove(at).1);
+    (record, reason)
 }
 
 /// Sends what lies in the spool, in order.
@@ -338,12 +396,13 @@ impl Forwarder {
     /// Kafka refuses this record for good: a smaller one may pass. If not, it is
     /// set aside in the spool's file, and nothing waits for it.
     async fn reduce(&self, entry: Entry, reason: &str) -> Result<(), Error> {
-        let record = entry.record;
-        match large::reduce(record.clone(), reason, &self.blobs).await {
+        let mut record = entry.record;
+        let mut reason = reason.to_owned();
+        match large::reduce(record.clone(), &reason, &self.blobs).await {
             Ok(smaller) => match self.kafka.send(EVENTS, &[smaller], REDUCED_PATIENCE).await {
                 Ok(()) => return Ok(()),
                 Err(Refused::Unavailable(reason)) => return Err(Error::Unavailable(reason)),
-                Err(Refused::ForGood(_)) => {}
+                Err(Refused::ForGood(again)) => reason = again,
             },
             Err(Error::Unavailable(reason)) => return Err(Error::Unavailable(reason)),
             Err(Error::Malformed(_) | Error::Settings(_)) => {}
@@ -351,8 +410,9 @@ impl Forwarder {
         tracing::error!(
             spool.offset = entry.offset,
             reason,
-            "kafka refuses an event for good, it is set aside"
+            "kafka refuses an event for good, it is set aside in the spool; see `tributary spool status`"
         );
+        record.headers.push((REASON.to_owned(), reason));
         self.spool.log.append(ASIDE, vec![record], u64::MAX).await?;
         Ok(())
     }

@@ -378,6 +378,7 @@ mod tests {
                 spool: None,
                 blobs_url: format!("file:{}", folder.path().join("blobs").display()),
                 partitions: 1,
+                kafka: bus::KafkaSettings::default(),
             };
             let bus = bus::Bus::open(&settings, &mut registry).await.unwrap();
             let mut accounts = list::build(&[account("shop", "webhook")], &surroundings()).unwrap();

@@ -669,6 +669,7 @@ impl World {
             spool: None,
             blobs_url: format!("file:{}", data.path().join("blobs").display()),
             partitions: 1,
+            kafka: bus::KafkaSettings::default(),
         };
         let bus = bus::Bus::open(&settings, &mut Registry::default()).await.unwrap();
         let world = Self {

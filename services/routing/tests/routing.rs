@@ -39,6 +39,7 @@ async fn open_log(folder: &Path, name: &str) -> Bus {
         spool: None,
         blobs_url: format!("file:{}", folder.join("blobs").display()),
         partitions: 1,
+        kafka: bus::KafkaSettings::default(),
     };
     Bus::open(&settings, &mut Registry::default()).await.unwrap()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use rdkafka::client::ClientContext;
@@ -10,10 +11,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Reb
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{QUESTION_TIMEOUT, Quiet};
+use super::{QUESTION_TIMEOUT, Quiet, is_missing};
 use crate::local::beyond_end;
 use crate::{Batch, Error, Record, wire};
 
@@ -23,6 +25,8 @@ pub(crate) struct KafkaReader {
     topic: String,
     group: String,
     is_ready: watch::Receiver<bool>,
+    /// Told when the topic is gone.
+    missing: Arc<Notify>,
     tasks: TaskTracker,
     /// Made when it is first needed, and again after a fatal error.
     consumer: Option<Arc<StreamConsumer<Rebalances>>>,
@@ -57,6 +61,9 @@ struct Changed {
 
 /// What may lie in the reader's hands at most.
 const PENDING_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// How long a reader may take to let go of its partitions before it closes.
+const GOODBYE: Duration = Duration::from_secs(1);
+const GOODBYE_STEP: Duration = Duration::from_millis(50);
 
 impl KafkaReader {
     pub fn new(
@@ -64,6 +71,7 @@ impl KafkaReader {
         topic: &str,
         group: &str,
         is_ready: watch::Receiver<bool>,
+        missing: Arc<Notify>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
@@ -71,6 +79,7 @@ impl KafkaReader {
             topic: topic.to_owned(),
             group: group.to_owned(),
             is_ready,
+            missing,
             tasks,
             consumer: None,
             pending: BTreeMap::new(),
@@ -208,7 +217,11 @@ impl KafkaReader {
     }
 
     fn fail(&mut self, error: &KafkaError) {
-        if let KafkaError::MessageConsumptionFatal(_) = error {
+        if is_missing(error) {
+            self.missing.notify_one();
+        }
+        // A group that subscribed to a topic may not hear of its return for minutes.
+        if matches!(error, KafkaError::MessageConsumptionFatal(_)) || is_missing(error) {
             self.leave();
         }
         let is_fault = matches!(
@@ -319,9 +332,26 @@ impl KafkaReader {
             return;
         };
         if tokio::runtime::Handle::try_current().is_ok() {
-            self.tasks.spawn_blocking(move || drop(consumer));
+            self.tasks.spawn(say_goodbye(consumer));
         }
     }
+}
+
+/// A member with a name of its own is missed only when its session ends, unless
+/// it leaves the group before it closes.
+async fn say_goodbye(consumer: Arc<StreamConsumer<Rebalances>>) {
+    consumer.unsubscribe();
+    let letting_go = async {
+        while consumer.assignment().is_ok_and(|partitions| partitions.count() > 0) {
+            // Partitions are let go of while the consumer is asked for records.
+            let _ = timeout(GOODBYE_STEP, consumer.recv()).await;
+        }
+        // Then librdkafka tells the group, by itself.
+        sleep(GOODBYE_STEP).await;
+    };
+    let _ = timeout(GOODBYE, letting_go).await;
+    // Closing waits for a thread.
+    let _ = tokio::task::spawn_blocking(move || drop(consumer)).await;
 }
 
 impl Drop for KafkaReader {
@@ -357,12 +387,16 @@ impl ConsumerContext for Rebalances {
     }
 }
 
-/// A member that dies is missed after 6 s. What a reader holds is bounded: 16 MiB
-/// in librdkafka and [`PENDING_MAX_BYTES`] here.
+/// A member that dies is missed after 6 s. A broker that was away for longer
+/// remembers the members from before; one that comes back under the same name
+/// takes its old place at once, any other waits until the old one is missed.
+/// What a reader holds is bounded: 16 MiB in librdkafka and
+/// [`PENDING_MAX_BYTES`] here.
 fn consumer_config(config: &ClientConfig, group: &str) -> ClientConfig {
     let mut config = config.clone();
     config
         .set("group.id", group)
+        .set("group.instance.id", format!("tributary-{}", uuid::Uuid::new_v4()))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "earliest")

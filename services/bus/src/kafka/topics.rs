@@ -1,14 +1,15 @@
 //! The topics: created with their retention where they are missing.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use rdkafka::producer::{FutureProducer, Producer};
+use tokio::sync::{Notify, watch};
 
-use super::{QUESTION_TIMEOUT, Quiet};
+use super::{ProducerClient, QUESTION_TIMEOUT, Quiet};
 use crate::{DESK, EVENTS, HINTS};
 
 /// What is known of the topics.
@@ -24,17 +25,34 @@ const HINTS_RETENTION_MS: &str = "3600000";
 const MAX_REPLICATION: usize = 3;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Tries until all topics are there, then says so.
-pub(super) async fn ensure(config: ClientConfig, partitions: i32, ready: watch::Sender<bool>, stop: CancellationToken) {
+/// Tries until all topics are there, then says so; again whenever somebody
+/// misses one.
+pub(super) async fn ensure(
+    config: ClientConfig,
+    producer: Arc<RwLock<FutureProducer<Quiet>>>,
+    partitions: i32,
+    ready: watch::Sender<bool>,
+    missing: Arc<Notify>,
+) {
+    loop {
+        until_there(&config, &producer, partitions).await;
+        ready.send_replace(true);
+        missing.notified().await;
+        tracing::warn!("kafka misses a topic, looking for it");
+        ready.send_replace(false);
+    }
+}
+
+async fn until_there(config: &ClientConfig, producer: &RwLock<FutureProducer<Quiet>>, partitions: i32) {
     let mut pause = BACKOFF.0;
     let mut is_told = false;
     loop {
-        match attempt(&config, partitions).await {
+        let current = producer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match attempt(config, current, partitions).await {
             Ok(true) => {
                 if is_told {
                     tracing::info!("kafka is there, and so are its topics");
                 }
-                ready.send_replace(true);
                 return;
             }
             // Just created: look again.
@@ -45,37 +63,32 @@ pub(super) async fn ensure(config: ClientConfig, partitions: i32, ready: watch::
             }
             Err(error) => tracing::debug!(%error, "kafka's topics cannot be reached"),
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+        tokio::time::sleep(pause).await;
         pause = (pause * 2).min(BACKOFF.1);
     }
 }
 
-/// True if all topics are there.
-async fn attempt(config: &ClientConfig, partitions: i32) -> Result<bool, KafkaError> {
-    let config = config.clone();
-    let looked = tokio::task::spawn_blocking(move || {
-        let admin: AdminClient<Quiet> = config.create_with_context(Quiet)?;
-        let state = look(&admin)?;
-        Ok::<_, KafkaError>((admin, state))
-    });
-    let (admin, state) = looked.await.map_err(|_| KafkaError::Canceled)??;
-    let State::Missing { topics, brokers } = state else {
+/// True if all topics are there. The producer's client is asked, so that it
+/// hears of a topic's return.
+async fn attempt(config: &ClientConfig, producer: FutureProducer<Quiet>, partitions: i32) -> Result<bool, KafkaError> {
+    let looked = tokio::task::spawn_blocking(move || look(producer.client()));
+    let State::Missing { topics, brokers } = looked.await.map_err(|_| KafkaError::Canceled)?? else {
         return Ok(true);
     };
-    create(&admin, &topics, brokers, partitions).await?;
+    let config = config.clone();
+    let made = tokio::task::spawn_blocking(move || config.create_with_context(Quiet));
+    let admin: AdminClient<Quiet> = made.await.map_err(|_| KafkaError::Canceled)??;
+    let created = create(&admin, &topics, brokers, partitions).await;
     // Its drop waits for a thread.
     tokio::task::spawn_blocking(move || drop(admin))
         .await
         .map_err(|_| KafkaError::Canceled)?;
-    Ok(false)
+    created.map(|()| false)
 }
 
 /// Asks for all topics: asking for one by name may make the broker create it.
-fn look(admin: &AdminClient<Quiet>) -> Result<State, KafkaError> {
-    let metadata = admin.inner().fetch_metadata(None, QUESTION_TIMEOUT)?;
+fn look(client: &ProducerClient) -> Result<State, KafkaError> {
+    let metadata = client.fetch_metadata(None, QUESTION_TIMEOUT)?;
     let mut missing = Vec::new();
     for name in [EVENTS, DESK, HINTS] {
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {

@@ -10,7 +10,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 pub struct Broker {
     pub servers: String,
-    orders: Option<Sender<Order>>,
+    orders: Option<Sender<(Order, Sender<()>)>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -24,7 +24,7 @@ enum Order {
 impl Broker {
     /// Starts one broker with our topics: it knows no CreateTopics.
     pub fn start(partitions: i32) -> Self {
-        let (orders, waiting) = channel();
+        let (orders, waiting) = channel::<(Order, Sender<()>)>();
         let (started, servers) = channel();
         let thread = std::thread::spawn(move || {
             let cluster = MockCluster::new(1).unwrap();
@@ -32,7 +32,7 @@ impl Broker {
                 cluster.create_topic(topic, partitions, 1).unwrap();
             }
             started.send(cluster.bootstrap_servers()).unwrap();
-            for order in waiting {
+            for (order, done) in waiting {
                 match order {
                     Order::Down => cluster.broker_down(1).unwrap(),
                     Order::Up => cluster.broker_up(1).unwrap(),
@@ -41,6 +41,7 @@ impl Broker {
                         cluster.request_errors(RDKafkaApiKey::Produce, &vec![error; times]);
                     }
                 }
+                done.send(()).unwrap();
             }
         });
         Self {
@@ -69,7 +70,9 @@ impl Broker {
     }
 
     fn order(&self, order: Order) {
-        self.orders.as_ref().unwrap().send(order).unwrap();
+        let (done, is_done) = channel();
+        self.orders.as_ref().unwrap().send((order, done)).unwrap();
+        is_done.recv().unwrap();
     }
 }
 

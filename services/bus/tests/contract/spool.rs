@@ -39,6 +39,9 @@ pub fn all() -> Vec<(&'static str, Case)> {
         ("a_spooled_record_refused_as_too_large_holds_up_nothing", |world| {
             Box::pin(a_spooled_record_refused_as_too_large_holds_up_nothing(world))
         }),
+        ("what_is_refused_for_good_is_shown_and_can_be_retried", |world| {
+            Box::pin(what_is_refused_for_good_is_shown_and_can_be_retried(world))
+        }),
         ("leaves_the_spool_under_load", |world| {
             Box::pin(leaves_the_spool_under_load(world))
         }),
@@ -95,7 +98,7 @@ async fn takes_over_and_forwards_in_order(world: World) {
     for number in 0..10 {
         bus.publish(world.event("t", number)).await.unwrap();
     }
-    assert_eq!(bus.pending().await.spooled_events, 0);
+    until_empty(&bus).await;
     broker(&world).down();
     let began = Instant::now();
     for number in 10..60 {
@@ -184,9 +187,13 @@ async fn works_without_ever_seeing_kafka(world: World) {
     }
     assert_eq!(bus.pending().await.spooled_events, 10);
     assert!(bus.has_space().await);
+    let mut reader = bus.reader(EVENTS, &world.account).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_millis(100), reader.next(1)).await;
+    assert!(read.is_err(), "nobody was there to be read from");
+    drop(reader);
     let began = Instant::now();
     bus.stop(Duration::from_secs(5)).await;
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     drop(bus);
 
     let bus = open(&with_spool(&world, ENOUGH)).await;
@@ -301,6 +308,54 @@ async fn a_spooled_record_refused_as_too_large_holds_up_nothing(world: World) {
     until_empty(&bus).await;
     bus.publish(world.event("t", 5)).await.unwrap();
     assert!(read_once(&world, &bus, 5).await.contains(&5));
+    bus.stop(Duration::from_secs(5)).await;
+}
+
+async fn what_is_refused_for_good_is_shown_and_can_be_retried(world: World) {
+    broker(&world).down();
+    let mut registry = Registry::default();
+    let bus = Bus::open(&with_spool(&world, ENOUGH), &mut registry).await.unwrap();
+    for number in 0..3 {
+        bus.publish(world.event("t", number)).await.unwrap();
+    }
+    // The chunk, and then each record by itself.
+    broker(&world).refuse_produce(RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, 4);
+    broker(&world).up();
+    until_empty(&bus).await;
+    let pending = bus.pending().await;
+    let refused = pending.refused_events;
+    assert!(refused > 0 && pending.refused_bytes > 0 && pending.refused_oldest_at.is_some());
+    let reason = pending.refused_reason.unwrap();
+    assert!(reason.contains("MessageSizeTooLarge"), "{reason}");
+
+    let spool = world.folder.path().join("spool/spool.db");
+    assert_eq!(bus::spool_status(&spool).await.unwrap().refused_events, refused);
+    let mut shown = Vec::new();
+    bus::refused_events(&spool, |event| shown.push(event)).await.unwrap();
+    assert_eq!(shown.len() as u64, refused);
+    for event in shown {
+        assert_eq!((event.key.as_str(), event.reason.as_str()), ("t", reason.as_str()));
+        assert!(event.headers.iter().all(|(name, _)| name != "tributary_refused"));
+        assert!(!event.value.is_empty());
+    }
+    let metric = format!("spool_refused_events {refused}");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        if text.contains(&metric) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    bus.retry_refused().await.unwrap();
+    until_empty(&bus).await;
+    assert_eq!(bus.pending().await.refused_events, 0);
+    let mut numbers = read_once(&world, &bus, 3).await;
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 2]);
     bus.stop(Duration::from_secs(5)).await;
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bus::{Batch, Bus, Reader, Settings};
+use bus::{Batch, Bus, KafkaSettings, Reader, Settings};
 use model::contact::Party;
 use model::event::{Body, Event, Message, Raw, RawContent};
 use model::evidence::Evidence;
@@ -69,6 +69,7 @@ impl World {
             spool: None,
             blobs_url: format!("file:{}", self.folder.path().join("blobs").display()),
             partitions: PARTITIONS,
+            kafka: KafkaSettings::default(),
         }
     }
 

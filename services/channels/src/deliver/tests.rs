@@ -171,6 +171,7 @@ impl House {
             spool: None,
             blobs_url: format!("file:{}", folder.path().join("blobs").display()),
             partitions: 1,
+            kafka: bus::KafkaSettings::default(),
         };
         let bus = bus::Bus::open(&settings, &mut Registry::default()).await.unwrap();
         let surroundings = Surroundings {
