@@ -25,6 +25,7 @@ const COMMANDS: &[&[&str]] = &[
     &["spool"],
     &["spool", "status"],
     &["spool", "drain"],
+    &["spool", "refused"],
 ];
 
 pub async fn run(world: &World) -> Result<()> {
@@ -72,12 +73,18 @@ pub async fn run(world: &World) -> Result<()> {
     std::fs::write(&path, "[desk\n")?;
     refused(&["check", "--config", &wrong], 78, "wrong.toml").await?;
 
-    // Other roles than `all` do not make up a key.
-    std::fs::write(
-        &path,
-        format!("[data]\npath = \"{}\"\n", world.dir().join("no-data").display()),
-    )?;
-    refused(&["gateway", "--config", &wrong], 78, "keys").await?;
+    // Other roles than `all` do not make up a key, and share log and database.
+    let data = format!("[data]\npath = \"{}\"\n", world.dir().join("no-data").display());
+    let kafka = "[bus]\nurl = \"kafka:127.0.0.1:1\"\n";
+    let key = world.dir().join("shared-key");
+    std::fs::write(&key, "a key of sixteen bytes or more")?;
+    let key = format!("[keys]\nfiles = [\"{}\"]\n", key.display());
+    std::fs::write(&path, format!("{data}{kafka}"))?;
+    refused(&["gateway", "--config", &wrong], 78, "keys.files").await?;
+    std::fs::write(&path, format!("{data}{key}"))?;
+    refused(&["gateway", "--config", &wrong], 78, "kafka:HOST:PORT").await?;
+    std::fs::write(&path, format!("{data}{key}{kafka}"))?;
+    refused(&["router", "--config", &wrong], 78, "postgres://").await?;
     ensure!(
         !world.dir().join("no-data").exists(),
         "a folder was made before all was checked"

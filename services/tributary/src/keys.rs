@@ -60,15 +60,6 @@ fn read_key(file: &Path) -> Result<Vec<u8>, String> {
     Ok(key)
 }
 
-/// Why a role other than `all` does not start without keys.
-pub fn missing() -> Invalid {
-    Invalid(vec![
-        "keys.files: this role needs a key that all replicas share; make one with \
-         `head -c 32 /dev/urandom > tributary.key` and name it in `[keys] files`"
-            .to_owned(),
-    ])
-}
-
 /// A key that nothing was ever signed with, for looking at settings.
 pub fn throwaway() -> Result<Keys> {
     Keys::new(vec![random()?]).map_err(anyhow::Error::msg)

@@ -129,21 +129,53 @@ pub async fn run(role: Role, settings: Settings) -> Result<()> {
 
 /// The checked settings, and whether the installation has its keys.
 fn checked(role: Role, settings: Settings) -> Result<(Checked, bool)> {
-    let keys = keys::read(&settings);
-    let (keys, has_keys, mut problems) = match keys {
-        Ok(Some(keys)) => (keys, true, Vec::new()),
-        Ok(None) if role == Role::All => (keys::throwaway()?, false, Vec::new()),
-        Ok(None) => (keys::throwaway()?, false, keys::missing().0),
-        Err(invalid) => (keys::throwaway()?, false, invalid.0),
+    let mut problems = match role {
+        Role::All => Vec::new(),
+        Role::Gateway | Role::Worker | Role::Router | Role::Api => apart(&settings),
+    };
+    let (keys, has_keys) = match keys::read(&settings) {
+        Ok(Some(keys)) => (keys, true),
+        Ok(None) => (keys::throwaway()?, false),
+        Err(invalid) => {
+            problems.extend(invalid.0);
+            (keys::throwaway()?, false)
+        }
     };
     match check::check(settings, keys) {
-        Ok(checked) if problems.is_empty() => Ok((checked, has_keys)),
-        Ok(_) => Err(Invalid(problems).into()),
+        Ok(checked) => {
+            let uses_store = role.needs_store() || live::is_needed(&checked.accounts);
+            if role != Role::All && uses_store && checked.settings.store_url().starts_with("sqlite:") {
+                let url = "store.url: SQLite serves the role `all` alone; for roles apart set postgres://…";
+                problems.push(url.to_owned());
+            }
+            match problems.is_empty() {
+                true => Ok((checked, has_keys)),
+                false => Err(Invalid(problems).into()),
+            }
+        }
         Err(invalid) => {
             problems.extend(invalid.0);
             Err(Invalid(problems).into())
         }
     }
+}
+
+/// Why a role apart from the others does not start: what only one process can
+/// use, or what only that process knows, does not do for several.
+fn apart(settings: &Settings) -> Vec<String> {
+    let mut problems = Vec::new();
+    if settings.keys.files.is_empty() {
+        problems.push(
+            "keys.files: this role needs a key that all replicas share; make one with \
+             `head -c 32 /dev/urandom > tributary.key` and name it in `[keys] files`"
+                .to_owned(),
+        );
+    }
+    if !settings.has_kafka() {
+        let url = "bus.url: a local log serves the role `all` alone; for roles apart set kafka:HOST:PORT";
+        problems.push(url.to_owned());
+    }
+    problems
 }
 
 /// The role's listeners, taken before anything else begins.
@@ -222,6 +254,14 @@ async fn begin(
         let _ = parts.store.set(store);
     } else if live::is_needed(&checked.accounts) {
         let _ = parts.store.set(Store::open(&settings.store_url()).await?);
+    }
+    if let Some(store) = parts.store.get().cloned() {
+        let stop = tasks.stop.clone();
+        tasks.spawn("hurry", async move {
+            stop.cancelled().await;
+            store.hurry();
+            Ok(())
+        });
     }
     // A Kafka that is away is no error, so whatever this says is one.
     let mut registry = parts.registry.lock().await;

@@ -14,6 +14,7 @@ use model::context::Queue;
 use model::outbound::Join;
 use model::rule::Rule;
 use model::sla::Policy;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -90,6 +91,21 @@ pub struct Location {
 pub struct Bus {
     pub url: Option<String>,
     pub partitions: i32,
+    pub kafka: Kafka,
+}
+
+/// What Kafka wants of its clients.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    pub security_protocol: Option<String>,
+    pub sasl_mechanism: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
+    /// PEM, as are the next two.
+    pub ca: Option<String>,
+    pub certificate: Option<String>,
+    pub key: Option<SecretString>,
 }
 
 /// The spool.
@@ -369,6 +385,21 @@ impl Settings {
             spool,
             blobs_url: self.blobs_url(),
             partitions: self.bus.partitions,
+            kafka: self.kafka_settings(),
+        }
+    }
+
+    /// What Kafka wants of its clients.
+    pub fn kafka_settings(&self) -> bus::KafkaSettings {
+        let kafka = self.bus.kafka.clone();
+        bus::KafkaSettings {
+            security_protocol: kafka.security_protocol.unwrap_or_else(|| "plaintext".to_owned()),
+            sasl_mechanism: kafka.sasl_mechanism,
+            username: kafka.username,
+            password: kafka.password,
+            ca: kafka.ca,
+            certificate: kafka.certificate,
+            key: kafka.key,
         }
     }
 

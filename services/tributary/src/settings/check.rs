@@ -25,6 +25,7 @@ pub fn check(settings: Settings, keys: Keys) -> Result<Checked, Invalid> {
     let mut problems = Vec::new();
     listeners(&settings, &mut problems);
     urls(&settings, &mut problems);
+    kafka(&settings, &mut problems);
     numbers(&settings, &mut problems);
     names(&settings, &mut problems);
     let policies = policies(&settings, &mut problems);
@@ -117,6 +118,50 @@ fn urls(settings: &Settings, problems: &mut Vec<String>) {
     }
 }
 
+/// What librdkafka would say in its own words, later.
+fn kafka(settings: &Settings, problems: &mut Vec<String>) {
+    const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+    const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+    let before = problems.len();
+    let kafka = settings.kafka_settings();
+    let protocol = kafka.security_protocol.as_str();
+    one_of(protocol, &PROTOCOLS, "bus.kafka.security_protocol", problems);
+    if let Some(mechanism) = &kafka.sasl_mechanism {
+        one_of(mechanism, &MECHANISMS, "bus.kafka.sasl_mechanism", problems);
+    }
+    let (has_sasl, has_tls) = (protocol.starts_with("sasl_"), protocol.ends_with("ssl"));
+    for (name, is_set, is_used, is_needed) in [
+        ("sasl_mechanism", kafka.sasl_mechanism.is_some(), has_sasl, has_sasl),
+        ("username", kafka.username.is_some(), has_sasl, has_sasl),
+        ("password", kafka.password.is_some(), has_sasl, has_sasl),
+        ("ca", kafka.ca.is_some(), has_tls, false),
+        ("certificate", kafka.certificate.is_some(), has_tls, kafka.key.is_some()),
+        ("key", kafka.key.is_some(), has_tls, kafka.certificate.is_some()),
+    ] {
+        if is_set && !is_used {
+            problems.push(format!(
+                "bus.kafka.{name}: is of no use with security_protocol {protocol:?}"
+            ));
+        } else if is_needed && !is_set {
+            problems.push(format!("bus.kafka.{name}: missing"));
+        }
+    }
+    if protocol != "plaintext" && !settings.has_kafka() {
+        problems.push("bus.kafka.security_protocol: is of no use, because bus.url names no Kafka".to_owned());
+    }
+    if problems.len() == before
+        && let Err(error) = kafka.check()
+    {
+        problems.push(format!("bus.kafka: {error}"));
+    }
+}
+
+fn one_of(value: &str, allowed: &[&str], key: &str, problems: &mut Vec<String>) {
+    if !allowed.contains(&value) {
+        problems.push(format!("{key}: {value:?} is none of {}", allowed.join(", ")));
+    }
+}
+
 fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':')
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
@@ -145,13 +190,7 @@ fn numbers(settings: &Settings, problems: &mut Vec<String>) {
         within(settings.spool.max_bytes, 1 << 20..=1 << 50, "spool.max_bytes", problems);
     }
     const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-    if !LEVELS.contains(&settings.log.level.as_str()) {
-        problems.push(format!(
-            "log.level: {:?} is none of {}",
-            settings.log.level,
-            LEVELS.join(", ")
-        ));
-    }
+    one_of(&settings.log.level, &LEVELS, "log.level", problems);
 }
 
 fn within(value: u64, range: std::ops::RangeInclusive<u64>, key: &str, problems: &mut Vec<String>) {

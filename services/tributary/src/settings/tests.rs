@@ -58,6 +58,7 @@ fn the_examples_of_the_manual_can_be_read() {
 #[test]
 fn the_whole_is_checked() {
     let account = |rest: &str| format!("[[accounts]]\nname = \"a\"\nchannel = \"webhook\"\n{rest}\n");
+    let secured = |rest: &str| format!("[bus]\nurl = \"kafka:h:1\"\n[bus.kafka]\n{rest}\n");
     let secrets = "secrets = [\"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"]";
     let cases = [
         (
@@ -83,6 +84,30 @@ fn the_whole_is_checked() {
         (
             "[bus]\npartitions = 0".to_owned(),
             "bus.partitions: 0 is not between 1 and 1000",
+        ),
+        (
+            secured("security_protocol = \"tls\""),
+            "bus.kafka.security_protocol: \"tls\" is none of plaintext, ssl",
+        ),
+        (
+            secured("security_protocol = \"sasl_ssl\"\nsasl_mechanism = \"PLAIN\"\nusername = \"u\""),
+            "bus.kafka.password: missing",
+        ),
+        (
+            secured("security_protocol = \"sasl_ssl\"\nsasl_mechanism = \"X\"\nusername = \"u\"\npassword = \"p\""),
+            "bus.kafka.sasl_mechanism: \"X\" is none of PLAIN",
+        ),
+        (
+            secured("password = \"secret\""),
+            "bus.kafka.password: is of no use with security_protocol \"plaintext\"",
+        ),
+        (
+            secured("security_protocol = \"ssl\"\nca = \"no certificate\""),
+            "bus.kafka: these settings do not do for kafka",
+        ),
+        (
+            "[bus.kafka]\nsecurity_protocol = \"ssl\"".to_owned(),
+            "bus.kafka.security_protocol: is of no use, because bus.url names no Kafka",
         ),
         (
             "[leases]\nperiod_seconds = 0".to_owned(),
@@ -260,4 +285,13 @@ fn references_that_lead_nowhere_are_problems() {
         assert_eq!(problems.len(), 1, "{text}: {problems:?}");
         assert!(problems[0].starts_with(expected), "{text}: {problems:?}");
     }
+}
+
+#[test]
+fn kafkas_password_is_never_shown() {
+    let text = "[bus.kafka]\nsecurity_protocol = \"sasl_ssl\"\npassword_env = \"P\"";
+    let settings = read(text, &[("P", "hunter2")]).unwrap();
+    assert!(settings.kafka_settings().password.is_some());
+    let shown = format!("{:?} {:?}", settings.bus, settings.bus_settings(true));
+    assert!(!shown.contains("hunter2"), "{shown}");
 }
