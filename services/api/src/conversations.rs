@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::conversation::Conversation;
+use model::conversation::{Consent, Conversation};
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
 use model::time::Moment;
 use serde::Serialize;
@@ -35,6 +35,8 @@ pub struct ConversationView {
     /// The conversation that the first message claimed to answer, without proof.
     #[schema(value_type = Option<String>)]
     suggested: Option<ConversationId>,
+    /// The contact's latest word on whether we may write; null: none, and we may.
+    consent: Option<ConsentView>,
     /// Changes when history is erased: a client that resumes starts anew.
     epoch: i64,
     /// The number of the latest message that the contact can see.
@@ -55,6 +57,28 @@ struct ParticipantView {
     address: String,
     /// Somebody whom we trust vouches for the address.
     verified: bool,
+}
+
+/// Whether the contact wants to be written to.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Consent)]
+struct ConsentView {
+    given: bool,
+    /// How they said so.
+    #[schema(example = "STOP")]
+    reason: String,
+    #[schema(value_type = String, format = DateTime)]
+    at: Moment,
+}
+
+impl From<Consent> for ConsentView {
+    fn from(consent: Consent) -> Self {
+        Self {
+            given: consent.given,
+            reason: consent.reason,
+            at: consent.at,
+        }
+    }
 }
 
 /// One conversation.
@@ -118,6 +142,7 @@ impl ConversationView {
             ticket_number,
             participants: participants.collect(),
             suggested: conversation.suggested,
+            consent: conversation.consent.map(Into::into),
             epoch: conversation.epoch,
             last_sequence: conversation.last_sequence,
             last_message_at: conversation.last_message_at,

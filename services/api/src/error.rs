@@ -173,7 +173,7 @@ impl IntoResponse for Error {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal.code {
-            "wrong_state" => Self::conflict(refusal.code, refusal.detail),
+            "wrong_state" | "opted_out" | "reply_window_closed" => Self::conflict(refusal.code, refusal.detail),
             _ => Self::invalid(refusal.code, refusal.detail),
         }
     }

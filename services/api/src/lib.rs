@@ -107,6 +107,7 @@ fn closed() -> OpenApiRouter<Desk> {
         .routes(routes!(replies::note))
         .routes(routes!(messages::show))
         .routes(routes!(messages::raw))
+        .routes(routes!(messages::history::history))
         .routes(routes!(messages::attachment))
         .routes(routes!(messages::resend))
         .routes(routes!(messages::settle))

@@ -1,5 +1,6 @@
 //! `/v1/messages`: one message, its raw input and files, and a person's word on its delivery.
 
+pub mod history;
 mod view;
 
 use axum::extract::State;
@@ -150,7 +151,7 @@ pub async fn content(desk: &Desk, raw: Raw) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-fn parse(id: &str) -> Result<MessageId, Error> {
+pub(crate) fn parse(id: &str) -> Result<MessageId, Error> {
     MessageId::parse(id).ok_or_else(|| Error::not_found("message"))
 }
 

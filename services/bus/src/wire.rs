@@ -48,6 +48,8 @@ pub(crate) fn encode(event: Event) -> Encoded {
     let kind = match event.body {
         Body::MessageReceived(_) => "message_received",
         Body::DeliveryReported(_) => "delivery_reported",
+        Body::MessageChanged(_) => "message_changed",
+        Body::ConsentChanged(_) => "consent_changed",
         Body::Parked { .. } => "parked",
         Body::Quarantined { .. } => "quarantined",
     };
@@ -128,8 +130,11 @@ fn percent_encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use model::change::{Call, CallState, Change, MessageChange, Reacting};
     use model::contact::Party;
-    use model::event::{Attachment, Automatic, DeliveryReport, DeliveryState, Message, Raw, RawContent, Recipient};
+    use model::event::{
+        Attachment, Automatic, ConsentChange, DeliveryReport, DeliveryState, Message, Raw, RawContent, Recipient,
+    };
     use model::evidence::Evidence;
     use model::id::{ConversationId, MessageId};
 
@@ -248,9 +253,51 @@ mod tests {
             report(DeliveryState::Queued, None),
             report(DeliveryState::Failed, Some("")),
             report(DeliveryState::Read, Some("550 gone\u{0}")),
+            Body::ConsentChanged(ConsentChange {
+                thread: "+1".to_owned(),
+                given: false,
+                reason: "STOP".to_owned(),
+            }),
             Body::Parked { reason: String::new() },
             Body::Quarantined {
                 reason: "bad".to_owned(),
+            },
+        ]
+        .into_iter()
+        .chain(changes().into_iter().map(|change| {
+            Body::MessageChanged(Box::new(MessageChange {
+                external_id: "x".to_owned(),
+                change,
+            }))
+        }))
+        .collect()
+    }
+
+    fn changes() -> Vec<Change> {
+        vec![
+            Change::Edited {
+                text: "new".to_owned(),
+                html: Some("<p>new</p>".to_owned()),
+            },
+            Change::Edited {
+                text: String::new(),
+                html: None,
+            },
+            Change::Deleted,
+            Change::Reacted {
+                by: "ann".to_owned(),
+                emojis: vec!["👍".to_owned()],
+                how: Reacting::Removed,
+            },
+            Change::Called(Call {
+                state: Some(CallState::NoAnswer),
+                duration_s: Some(0),
+                missed: Some(false),
+                transcription: Some(String::new()),
+            }),
+            Change::Called(Call::default()),
+            Change::AttachmentsAdded {
+                attachments: message().attachments,
             },
         ]
     }

@@ -248,6 +248,14 @@ fn stamp(account: &str, channel: &str, input: &Input, inbound: Inbound, tracepar
             let id = event_id(&["delivery", realm, channel, &external_id, report.state.as_str()]);
             (id, Body::DeliveryReported(text::fit_report(report)))
         }
+        What::Changed(told) => {
+            let id = event_id(&["change", realm, channel, &external_id]);
+            (id, Body::MessageChanged(Box::new(text::fit_change(*told))))
+        }
+        What::Consent(told) => {
+            let id = event_id(&["consent", realm, channel, &external_id]);
+            (id, Body::ConsentChanged(text::fit_consent(told)))
+        }
     };
     let mut raw = to_raw(input);
     if let Some(bytes) = inbound.raw {

@@ -4,8 +4,9 @@
 //! it: the bus makes an attachment of what a record cannot carry. The raw input
 //! keeps what is changed here.
 
+use model::change::{Call, Change, MessageChange};
 use model::contact::Party;
-use model::event::{Attachment, DeliveryReport, Message, Recipient};
+use model::event::{Attachment, ConsentChange, DeliveryReport, Message, Recipient};
 use model::evidence::Evidence;
 use model::id::sha256_hex;
 
@@ -15,7 +16,9 @@ const MAX_TEXT_BYTES: usize = 256 * 1024;
 const MAX_SHORT_BYTES: usize = 2_048;
 /// Of an attachment's address, in bytes: signed ones are long.
 const MAX_SOURCE_BYTES: usize = 4_096;
-/// Of recipients, attachments, and ids of each sort.
+/// Of the external id of a changed message, in bytes: longer ones are not stored.
+const MAX_ID_BYTES: usize = 1_000;
+/// Of recipients, attachments, reactions, and ids of each sort.
 const MAX_ITEMS: usize = 200;
 
 /// U+0000 becomes U+FFFD.
@@ -76,6 +79,47 @@ pub fn fit_report(report: DeliveryReport) -> DeliveryReport {
         external_id: without_nul(external_id),
         state,
         error: error.map(|error| cut(without_nul(error), MAX_SHORT_BYTES)),
+    }
+}
+
+/// A change whose every text is fit.
+pub fn fit_change(told: MessageChange) -> MessageChange {
+    let MessageChange { external_id, change } = told;
+    let change = match change {
+        Change::Edited { text, html } => Change::Edited {
+            text: cut(without_nul(text), MAX_TEXT_BYTES),
+            html: html.map(without_nul).filter(|html| html.len() <= MAX_HTML_BYTES),
+        },
+        Change::Deleted => Change::Deleted,
+        Change::Reacted { by, emojis, how } => Change::Reacted {
+            by: whole(by),
+            emojis: emojis.into_iter().take(MAX_ITEMS).map(short).collect(),
+            how,
+        },
+        Change::Called(call) => Change::Called(Call {
+            transcription: call.transcription.map(|text| cut(without_nul(text), MAX_TEXT_BYTES)),
+            ..call
+        }),
+        Change::AttachmentsAdded { attachments } => Change::AttachmentsAdded {
+            attachments: attachments.into_iter().take(MAX_ITEMS).map(fit_attachment).collect(),
+        },
+    };
+    MessageChange {
+        external_id: match external_id.len() <= MAX_ID_BYTES {
+            true => without_nul(external_id),
+            false => sha256_hex(external_id.as_bytes()),
+        },
+        change,
+    }
+}
+
+/// A word on consent whose every text is fit.
+pub fn fit_consent(told: ConsentChange) -> ConsentChange {
+    let ConsentChange { thread, given, reason } = told;
+    ConsentChange {
+        thread: whole(thread),
+        given,
+        reason: short(reason),
     }
 }
 

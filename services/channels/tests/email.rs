@@ -17,6 +17,7 @@ use channels::inbox::Inbox;
 use channels::list::{self, AccountSettings, Surroundings};
 use channels::pull::Source;
 use channels::signature::Keys;
+use model::change::Changed;
 use model::contact::Identity;
 use model::context::{Changes, Replacing};
 use model::conversation::{Conversation, Direction, StoredMessage};
@@ -911,6 +912,7 @@ fn stored(event: Event) -> Changes {
         ticket_id: None,
         participants: [identity].into(),
         suggested: None,
+        consent: None,
         epoch: 1,
         last_sequence: 1,
         last_message_at: event.received_at,
@@ -927,6 +929,7 @@ fn stored(event: Event) -> Changes {
         occurred_at: event.occurred_at,
         received_at: event.received_at,
         provider_sequence: None,
+        changed: Changed::default(),
         sequence: Some(1),
         delivery: None,
         delivery_error: None,

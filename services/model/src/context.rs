@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::change::{Changed, RecordedChange};
 use crate::contact::{Contact, Identity};
 use crate::conversation::{Conversation, StoredMessage};
 use crate::error::Refusal;
-use crate::event::{DeliveryReport, DeliveryState, Raw};
+use crate::event::{DeliveryReport, DeliveryState, Message, Raw};
 use crate::id::{ContactId, ConversationId, MessageId, TicketId};
 use crate::outbound::Join;
 use crate::rule::RuleSet;
@@ -72,6 +73,12 @@ pub struct Context {
     /// Stored messages by external id: those quoted by the batch's messages and
     /// those that delivery reports speak of.
     pub external_ids: HashMap<String, Vec<MessageReference>>,
+    /// Messages that the batch changes, as they were first written; and what has
+    /// changed them so far.
+    pub originals: HashMap<MessageId, Message>,
+    pub message_changes: HashMap<MessageId, Vec<RecordedChange>>,
+    /// Changes that wait for messages, among them some of the batch.
+    pub early_changes: Vec<RecordedChange>,
     /// Our own messages that the batch quotes by signed Message-ID.
     pub signed_messages: HashMap<MessageId, MessageReference>,
     /// Conversations by (account, thread name).
@@ -125,6 +132,10 @@ pub struct Changes {
     pub also_arrived_at: Vec<(MessageId, String)>,
     /// Moves a message of ours forward; a state that is not ahead changes nothing.
     pub deliveries: Vec<(MessageId, DeliveryReport)>,
+    /// What happened to messages, by the change's id.
+    pub message_changes: BTreeMap<String, RecordedChange>,
+    /// How messages stand after it.
+    pub changed_messages: BTreeMap<MessageId, (Message, Changed)>,
     /// Messages of ours to be sent.
     pub outbox: Vec<OutboxEntry>,
     pub parked: Vec<ParkedInput>,
@@ -264,6 +275,8 @@ impl Changes {
         self.messages.extend(later.messages);
         self.also_arrived_at.extend(later.also_arrived_at);
         self.deliveries.extend(later.deliveries);
+        self.message_changes.extend(later.message_changes);
+        self.changed_messages.extend(later.changed_messages);
         self.outbox.extend(later.outbox);
         self.parked.extend(later.parked);
         self.traces.extend(later.traces);

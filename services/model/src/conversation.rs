@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::change::Changed;
 use crate::contact::{Identity, Party};
 use crate::context::{Announcement, Changes, OutboxEntry, Replacing};
 use crate::error::Refusal;
@@ -34,6 +35,9 @@ pub struct Conversation {
     pub participants: BTreeSet<Identity>,
     /// The conversation that the first message claimed to answer, without proof.
     pub suggested: Option<ConversationId>,
+    /// The contact's latest word on whether we may write; `None`: none yet, and
+    /// who writes to us may be answered.
+    pub consent: Option<Consent>,
     /// Changes when history is erased: a client that resumes starts anew (C8).
     pub epoch: i64,
     /// The number of the latest message that the contact can see, gapless from 1.
@@ -44,6 +48,15 @@ pub struct Conversation {
     /// Counts its changes, gapless: the number of its latest announcement, and
     /// what a writer compares before it writes.
     pub version: i64,
+}
+
+/// Whether a contact wants to be written to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consent {
+    pub given: bool,
+    /// How they said so.
+    pub reason: String,
+    pub at: Moment,
 }
 
 /// What a person of the desk wants said.
@@ -95,6 +108,32 @@ impl Conversation {
         }
     }
 
+    /// One more change of this conversation: the contact's consent.
+    pub(crate) fn announce_consent(&mut self, given: bool, at: Moment) -> Announcement {
+        self.version += 1;
+        Announcement {
+            subject: self.id.to_string(),
+            version: self.version,
+            kind: "conversation.consent".to_owned(),
+            occurred_at: at,
+            data: serde_json::json!({ "account": self.account, "channel": self.channel, "given": given }),
+        }
+    }
+
+    /// Whether the contact lets us write.
+    pub(crate) fn may_write(&self) -> Result<(), Refusal> {
+        match &self.consent {
+            Some(consent) if !consent.given => Err(Refusal {
+                code: "opted_out",
+                detail: format!(
+                    "the contact has opted out ({}, {}): nothing may be sent here until they opt in again",
+                    consent.reason, consent.at
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether this address takes part, whichever way it was verified.
     pub fn has_participant(&self, identity: &Identity) -> bool {
         self.participants
@@ -113,7 +152,10 @@ pub struct StoredMessage {
     pub direction: Direction,
     /// Who wrote it: the contact's id, a person of the desk, or `rule:<name>`.
     pub author: String,
+    /// As it stands today; `raw` and its changes tell what it was.
     pub message: Message,
+    /// What else became of it since it was written.
+    pub changed: Changed,
     /// With `received_at` and the id, its place in the conversation (C5).
     pub occurred_at: Moment,
     /// For a message of ours: when it was written.
@@ -181,6 +223,7 @@ pub fn reply(
             "nobody has written in this conversation, so there is nobody to answer",
         ));
     };
+    conversation.may_write()?;
     let message_id = MessageId::authored(authored.author, authored.idempotency_key);
     let subject = draft.subject.or_else(|| conversation.subject.clone());
     let message = Message {
@@ -293,6 +336,7 @@ fn written(
         direction: delivery.map_or(Direction::Note, |_| Direction::Outbound),
         author: authored.author.to_owned(),
         message,
+        changed: Changed::default(),
         occurred_at: now,
         received_at: now,
         provider_sequence: None,

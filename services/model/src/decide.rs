@@ -6,10 +6,12 @@
 //! be decided is parked.
 
 mod answer;
+mod change;
 mod place;
 #[cfg(test)]
 mod tests;
 
+use crate::change::Changed;
 use crate::contact::{Contact, Identity, normalise};
 use crate::context::{Changes, Context, ParkedInput, Replacing};
 use crate::conversation::{Conversation, Direction, StoredMessage};
@@ -31,6 +33,8 @@ pub fn decide(event: &Event, context: &Context, now: Moment) -> Changes {
             None => park(event, "the event's id is not a message's", false),
         },
         Body::DeliveryReported(report) => decide_report(event, report, context, now),
+        Body::MessageChanged(told) => change::decide_change(event, told, context, now),
+        Body::ConsentChanged(told) => change::decide_consent(event, told, context),
         Body::Parked { reason } => park(event, reason, false),
         Body::Quarantined { reason } => park(event, reason, true),
     }
@@ -70,6 +74,7 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
     let expected_version = conversation.version;
     let mut stored = received(event, message_id, message, &conversation.id, &contact_id, context);
     changes.announcements.push(conversation.add(&mut stored));
+    change::adopt_early(&stored, context, &mut changes);
     changes.messages.push(stored);
 
     let arrival = place::Arrival {
@@ -206,6 +211,7 @@ fn find_conversation(
         ticket_id: None,
         participants: std::collections::BTreeSet::new(),
         suggested: verdict.suggested.clone(),
+        consent: None,
         epoch: 1,
         last_sequence: 0,
         last_message_at: event.received_at,
@@ -244,6 +250,7 @@ fn received(
         direction: Direction::Inbound,
         author: contact_id.to_string(),
         message: message.clone(),
+        changed: Changed::default(),
         occurred_at: occurred_at(event, message, conversation_id, context),
         received_at: event.received_at,
         provider_sequence: event.provider_sequence,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::change::MessageChange;
 use crate::contact::Party;
 use crate::evidence::Evidence;
 use crate::id::{MessageId, sha256_hex};
@@ -46,6 +47,10 @@ pub enum Body {
     MessageReceived(Box<Message>),
     /// A provider says what became of a message of ours.
     DeliveryReported(DeliveryReport),
+    /// Something happened to a message that stands already.
+    MessageChanged(Box<MessageChange>),
+    /// The contact says whether we may write to them.
+    ConsentChanged(ConsentChange),
     /// Input that could not be parsed or applied; the reason is for operators.
     Parked { reason: String },
     /// Input whose signature was wrong.
@@ -209,6 +214,9 @@ pub enum Automatic {
     Bounce,
     /// A mail of this installation that came back. Never opens a ticket.
     Own,
+    /// A word to the system, not to people: STOP and START of an SMS, `/start` of
+    /// a bot. Never opens a ticket.
+    Command,
 }
 
 impl Automatic {
@@ -220,14 +228,22 @@ impl Automatic {
             Self::Reply => "reply",
             Self::Bounce => "bounce",
             Self::Own => "own",
+            Self::Command => "command",
         }
     }
 
     /// The value of that name.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Generated, Self::List, Self::Reply, Self::Bounce, Self::Own]
-            .into_iter()
-            .find(|value| value.as_str() == text)
+        [
+            Self::Generated,
+            Self::List,
+            Self::Reply,
+            Self::Bounce,
+            Self::Own,
+            Self::Command,
+        ]
+        .into_iter()
+        .find(|value| value.as_str() == text)
     }
 
     /// Whether such a message may become a ticket, if a rule says so.
@@ -244,6 +260,17 @@ pub struct DeliveryReport {
     pub state: DeliveryState,
     /// The provider's words, if it failed.
     pub error: Option<String>,
+}
+
+/// A contact's word on whether we may write to them, in one thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentChange {
+    /// The thread's name, as [`Evidence::thread`] gives it.
+    pub thread: String,
+    /// Whether we may.
+    pub given: bool,
+    /// How they said so, for people of the desk: `STOP`, `blocked the bot`.
+    pub reason: String,
 }
 
 /// How far a message of ours has come. The order of the variants is the only
@@ -307,7 +334,11 @@ impl Event {
     pub fn message_id(&self) -> Option<MessageId> {
         match self.body {
             Body::MessageReceived(_) => MessageId::parse(&self.id),
-            Body::DeliveryReported(_) | Body::Parked { .. } | Body::Quarantined { .. } => None,
+            Body::DeliveryReported(_)
+            | Body::MessageChanged(_)
+            | Body::ConsentChanged(_)
+            | Body::Parked { .. }
+            | Body::Quarantined { .. } => None,
         }
     }
 }
@@ -350,6 +381,7 @@ mod tests {
         check("reply", false);
         check("bounce", false);
         check("own", false);
+        check("command", false);
         assert_eq!(Automatic::parse("person"), None);
     }
 

@@ -1,6 +1,7 @@
 //! What a channel makes of its input, before anyone knows where it belongs.
 
-use crate::event::{DeliveryReport, Message};
+use crate::change::MessageChange;
+use crate::event::{ConsentChange, DeliveryReport, Message};
 use crate::time::Moment;
 
 /// One thing that a channel understood. `channels/src/inbox.rs` stamps it with
@@ -30,6 +31,9 @@ pub struct Inbound {
 pub enum What {
     Message(Box<Message>),
     Delivery(DeliveryReport),
+    /// The external id of the [`Inbound`] is the change's own.
+    Changed(Box<MessageChange>),
+    Consent(ConsentChange),
 }
 
 /// Where an external id is unique.

@@ -8,6 +8,7 @@ pub mod error;
 pub mod id;
 pub mod time;
 
+pub mod change;
 pub mod event;
 pub mod file;
 pub mod html;

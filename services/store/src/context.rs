@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use sqlx::any::AnyRow;
 
+use model::change::RecordedChange;
 use model::contact::Identity;
 use model::context::{Book, Context, KnownMessage, MessageReference};
 use model::event::{Body, DeliveryState, Event, Message};
@@ -15,6 +16,7 @@ use model::ticket::Ticket;
 use model::time::Moment;
 
 use crate::apply::offset;
+use crate::changes::{change_columns, change_of};
 use crate::connection::Connection;
 use crate::conversations::{conversation_columns, conversation_of};
 use crate::sql::{get, json, moment, parsed, parsed_if_any, rows, sql};
@@ -30,6 +32,10 @@ struct Asked {
     message_ids: BTreeSet<MessageId>,
     signed_messages: BTreeSet<MessageId>,
     external_ids: BTreeSet<String>,
+    /// External ids of messages that the batch changes, and of its new ones: those
+    /// whose changes may have come before them.
+    changed: BTreeSet<String>,
+    arrived: BTreeSet<String>,
     /// (account, thread name).
     threads: BTreeSet<(String, String)>,
     conversations: BTreeSet<ConversationId>,
@@ -92,6 +98,13 @@ impl Asked {
             match &event.body {
                 Body::MessageReceived(message) => asked.add(event, message),
                 Body::DeliveryReported(report) => asked.add_external_id(&report.external_id),
+                Body::MessageChanged(told) => {
+                    asked.add_external_id(&told.external_id);
+                    asked.changed.insert(told.external_id.clone());
+                }
+                Body::ConsentChanged(told) => {
+                    asked.threads.insert((event.account.clone(), told.thread.clone()));
+                }
                 Body::Parked { .. } | Body::Quarantined { .. } => {}
             }
         }
@@ -99,6 +112,7 @@ impl Asked {
     }
 
     fn add(&mut self, event: &Event, message: &Message) {
+        self.arrived.extend(message.external_ids.iter().cloned());
         let evidence = &message.evidence;
         self.signed_messages.extend(evidence.signed_messages.iter().cloned());
         self.conversations.extend(evidence.signed_conversations.iter().cloned());
@@ -123,6 +137,8 @@ async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context)
     read_messages(connection, asked, context).await?;
     read_accounts(connection, context).await?;
     read_external_ids(connection, asked, context).await?;
+    read_originals(connection, asked, context).await?;
+    read_changes(connection, asked, context).await?;
     read_threads(connection, asked, context).await?;
     read_contacts(connection, asked, context).await?;
 
@@ -217,6 +233,58 @@ fn reference(row: &AnyRow) -> Result<MessageReference, Error> {
         delivery: parsed_if_any(row, "delivery", DeliveryState::parse)?,
         occurred_at: moment(row, "occurred_at")?,
     })
+}
+
+/// Messages that the batch changes, as they were first written.
+async fn read_originals(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    let found = rows(
+        "SELECT m.id, m.content FROM {rows} JOIN external_ids AS e ON e.external_id = v.column1
+         JOIN messages AS m ON m.id = e.message_id WHERE m.erased_at IS NULL",
+        "reading changed messages",
+    )
+    .of(asked.changed.iter())
+    .all(connection)
+    .await?;
+    for row in &found {
+        let id = parsed(row, "id", MessageId::parse)?;
+        context.originals.insert(id, json(row, "content")?);
+    }
+    Ok(())
+}
+
+/// What has changed these messages so far, and what waits for messages.
+async fn read_changes(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    let found = rows(
+        concat!(
+            "SELECT ",
+            change_columns!(),
+            " FROM {rows} JOIN message_changes AS h ON h.message_id = v.column1"
+        ),
+        "reading changes of messages",
+    )
+    .of(context.originals.keys().map(MessageId::as_str))
+    .all(connection)
+    .await?;
+    for row in &found {
+        let id = parsed(row, "message_id", MessageId::parse)?;
+        context.message_changes.entry(id).or_default().push(change_of(row)?);
+    }
+    let waiting = rows(
+        concat!(
+            "SELECT ",
+            change_columns!(),
+            " FROM {rows} JOIN message_changes AS h ON h.external_id = v.column1 AND h.message_id IS NULL"
+        ),
+        "reading changes that wait",
+    )
+    .of(asked.changed.union(&asked.arrived))
+    .all(connection)
+    .await?;
+    context.early_changes = waiting
+        .iter()
+        .map(change_of)
+        .collect::<Result<Vec<RecordedChange>, _>>()?;
+    Ok(())
 }
 
 async fn read_threads(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {

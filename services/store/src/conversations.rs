@@ -2,12 +2,13 @@
 
 use sqlx::any::AnyRow;
 
+use model::change::Changed;
 use model::conversation::{Conversation, Direction, StoredMessage};
 use model::event::{DeliveryState, Message, Raw};
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
 
 use crate::connection::Connection;
-use crate::sql::{get, json, moment, parsed, parsed_if_any, sql};
+use crate::sql::{get, json, json_if_any, moment, parsed, parsed_if_any, sql};
 use crate::write::raw_of;
 use crate::{Error, Store};
 
@@ -16,7 +17,7 @@ use crate::{Error, Store};
 macro_rules! conversation_columns {
     () => {
         "c.id, c.account, c.channel, c.contact_id, c.subject, c.thread, c.thread_name, c.ticket_id, c.participants,
-             c.suggested, c.epoch, c.last_sequence, c.last_message_at, c.created_at, c.version"
+             c.suggested, c.consent, c.epoch, c.last_sequence, c.last_message_at, c.created_at, c.version"
     };
 }
 
@@ -25,7 +26,7 @@ macro_rules! message_columns {
     () => {
         "m.id, m.conversation_id, m.account, m.direction, m.author, m.occurred_at, m.received_at,
              m.provider_sequence, m.sequence, m.delivery, m.delivery_error, m.request_sha256, m.external_ids,
-             m.content"
+             m.content, m.changed"
     };
 }
 
@@ -139,7 +140,7 @@ impl Store {
         let mut connection = self.read(doing).await?;
         let found = sql(
             "SELECT id, conversation_id, account, direction, author, occurred_at, received_at, provider_sequence,
-                 sequence, delivery, delivery_error, request_sha256, external_ids, content
+                 sequence, delivery, delivery_error, request_sha256, external_ids, content, changed
              FROM messages WHERE conversation_id = $1 AND direction = 'inbound' AND erased_at IS NULL
              ORDER BY occurred_at DESC, COALESCE(provider_sequence, 0) DESC, received_at DESC, id DESC LIMIT $2",
             doing,
@@ -204,6 +205,7 @@ pub(crate) fn conversation_of(row: &AnyRow) -> Result<Conversation, Error> {
         ticket_id: parsed_if_any(row, "ticket_id", TicketId::parse)?,
         participants: json(row, "participants")?,
         suggested: parsed_if_any(row, "suggested", ConversationId::parse)?,
+        consent: json_if_any(row, "consent")?,
         epoch: get(row, "epoch")?,
         last_sequence: get(row, "last_sequence")?,
         last_message_at: moment(row, "last_message_at")?,
@@ -214,7 +216,12 @@ pub(crate) fn conversation_of(row: &AnyRow) -> Result<Conversation, Error> {
 
 /// Without its raw input.
 pub(crate) fn message_of(row: &AnyRow) -> Result<StoredMessage, Error> {
-    let content: Message = json(row, "content")?;
+    // Only what was changed pays for it.
+    let stands: Option<(Message, Changed)> = json_if_any(row, "changed")?;
+    let (content, changed) = match stands {
+        Some(stands) => stands,
+        None => (json(row, "content")?, Changed::default()),
+    };
     let external_ids = json(row, "external_ids")?;
     Ok(StoredMessage {
         id: parsed(row, "id", MessageId::parse)?,
@@ -226,6 +233,7 @@ pub(crate) fn message_of(row: &AnyRow) -> Result<StoredMessage, Error> {
             external_ids,
             ..content
         },
+        changed,
         occurred_at: moment(row, "occurred_at")?,
         received_at: moment(row, "received_at")?,
         provider_sequence: get(row, "provider_sequence")?,

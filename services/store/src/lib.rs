@@ -16,6 +16,7 @@ mod write;
 pub mod accounts;
 pub mod announcements;
 pub mod book;
+pub mod changes;
 pub mod conversations;
 pub mod lease;
 pub mod live;

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (2, include_str!("../migrations/0002_chat.sql")),
     (5, include_str!("../migrations/0005_routing.sql")),
     (6, include_str!("../migrations/0006_requests.sql")),
+    (7, include_str!("../migrations/0007_changes.sql")),
 ];
 
 /// How long a process waits for somebody else's `migrate`.

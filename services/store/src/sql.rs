@@ -156,6 +156,17 @@ pub(crate) fn json<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &'stati
     serde_json::from_str(text).map_err(|error| Error::Corrupt(format!("the JSON of column {column}: {error}")))
 }
 
+/// JSON in a column of text that may be NULL.
+pub(crate) fn json_if_any<T: serde::de::DeserializeOwned>(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<T>, Error> {
+    match get::<Option<String>>(row, column)? {
+        Some(_) => json(row, column).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Text that must have the form `parse` knows (an id, a state's name).
 pub(crate) fn parsed<T>(row: &AnyRow, column: &'static str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, Error> {
     let text: &str = get(row, column)?;

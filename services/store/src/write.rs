@@ -15,7 +15,7 @@ use model::id::{ConversationId, TicketId};
 
 use crate::connection::Connection;
 use crate::sql::{Rows, Value, rows, to_json};
-use crate::{Error, announcements};
+use crate::{Error, announcements, changes};
 
 /// Writes all of it. `false`: somebody else wrote first, and all is to be rolled back.
 pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
@@ -33,6 +33,8 @@ pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Res
     messages::insert_accounts(connection, &changes.also_arrived_at).await?;
     messages::move_deliveries(connection, &changes.deliveries).await?;
     messages::take_back_arrived(connection, &changes.deliveries).await?;
+    changes::insert(connection, &changes.message_changes).await?;
+    changes::update_messages(connection, &changes.changed_messages).await?;
     messages::insert_outbox(connection, changes).await?;
     parked::insert(connection, &changes.parked).await?;
     insert_traces(connection, changes).await?;
@@ -82,9 +84,9 @@ async fn insert_identities(connection: &mut Connection, changes: &Changes) -> Re
 async fn insert_conversations(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
         "INSERT INTO conversations (id, version, contact_id, subject, thread_name, ticket_id, participants, suggested,
-             epoch, last_sequence, last_message_at, account, channel, thread, created_at)
+             epoch, last_sequence, last_message_at, consent, account, channel, thread, created_at)
          SELECT column1, column3, column4, column5, column6, column7, column8, column9, column10, column11, column12,
-             column13, column14, column15, column16
+             column13, column14, column15, column16, column17
          FROM {rows} WHERE column1 IS NOT NULL
          ON CONFLICT DO NOTHING",
         "writing conversations",
@@ -107,7 +109,7 @@ async fn update_conversations(connection: &mut Connection, changes: &Changes) ->
     let mut statement = rows(
         "UPDATE conversations AS t SET version = v.column3, contact_id = v.column4, subject = v.column5,
              thread_name = v.column6, ticket_id = v.column7, participants = v.column8, suggested = v.column9,
-             epoch = v.column10, last_sequence = v.column11, last_message_at = v.column12
+             epoch = v.column10, last_sequence = v.column11, last_message_at = v.column12, consent = v.column13
          FROM {rows} WHERE t.id = v.column1 AND t.version = v.column2",
         "changing conversations",
     );
@@ -120,6 +122,8 @@ async fn update_conversations(connection: &mut Connection, changes: &Changes) ->
 /// The columns that change, after the id and the version that they replace.
 fn conversation_row(replacing: &Replacing<Conversation>) -> Result<Vec<Value>, Error> {
     let conversation = &replacing.row;
+    let consent = conversation.consent.as_ref();
+    let consent = consent.map(|consent| to_json(consent, "writing consent")).transpose()?;
     Ok(vec![
         conversation.id.as_str().into(),
         replacing.expected_version.into(),
@@ -133,6 +137,7 @@ fn conversation_row(replacing: &Replacing<Conversation>) -> Result<Vec<Value>, E
         conversation.epoch.into(),
         conversation.last_sequence.into(),
         conversation.last_message_at.into(),
+        consent.into(),
     ])
 }
 

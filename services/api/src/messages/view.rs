@@ -1,5 +1,6 @@
 //! A message in JSON.
 
+use model::change::{Call, CallState, Reaction};
 use model::conversation::{Direction, StoredMessage};
 use model::event::{Attachment, AttachmentState, Automatic, DeliveryState, Recipient};
 use model::id::{ConversationId, MessageId};
@@ -29,9 +30,19 @@ pub struct MessageView {
     /// Sanitised.
     html: Option<String>,
     attachments: Vec<AttachmentView>,
-    /// Why it is no person's: `generated`, `list`, `reply`, `bounce` or `own`.
+    /// Why it is no person's: `generated`, `list`, `reply`, `bounce`, `own`, or `command` (a word to the
+    /// system, like STOP).
     #[schema(value_type = Option<String>)]
     automatic: Option<Automatic>,
+    /// When its author last edited it; what it said before stands in its history.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    edited_at: Option<Moment>,
+    /// When its author took it back: then text and attachments are empty.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    deleted_at: Option<Moment>,
+    reactions: Vec<ReactionView>,
+    /// Set if it stands for a phone call.
+    call: Option<CallView>,
     /// How far a message of ours has come: `queued`, `sending`, `uncertain`, `sent`, `failed`,
     /// `delivered` or `read`.
     #[schema(value_type = Option<String>, example = "sent")]
@@ -91,6 +102,29 @@ struct AttachmentView {
     lost: Option<String>,
 }
 
+/// Somebody's reaction to a message.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reaction)]
+struct ReactionView {
+    /// As the channel names them.
+    by: String,
+    emoji: String,
+}
+
+/// A phone call, as far as is known.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Call)]
+struct CallView {
+    /// `ringing`, `answered`, `completed`, `busy`, `no_answer`, `cancelled` or `failed`.
+    #[schema(value_type = Option<String>, example = "completed")]
+    state: Option<CallState>,
+    duration_s: Option<i64>,
+    /// Nobody of us spoke with the caller.
+    missed: Option<bool>,
+    /// What was recorded, in words.
+    transcription: Option<String>,
+}
+
 impl From<StoredMessage> for MessageView {
     fn from(stored: StoredMessage) -> Self {
         let mut message = stored.message;
@@ -114,12 +148,36 @@ impl From<StoredMessage> for MessageView {
             html: message.html,
             attachments: message.attachments.into_iter().map(Into::into).collect(),
             automatic: message.automatic,
+            edited_at: stored.changed.edited_at,
+            deleted_at: stored.changed.deleted_at,
+            reactions: stored.changed.reactions.into_iter().map(Into::into).collect(),
+            call: stored.changed.call.map(Into::into),
             delivery: stored.delivery,
             delivery_error: stored.delivery_error,
             occurred_at: stored.occurred_at,
             received_at: stored.received_at,
             sequence: stored.sequence,
             external_ids: message.external_ids,
+        }
+    }
+}
+
+impl From<Reaction> for ReactionView {
+    fn from(reaction: Reaction) -> Self {
+        Self {
+            by: reaction.by,
+            emoji: reaction.emoji,
+        }
+    }
+}
+
+impl From<Call> for CallView {
+    fn from(call: Call) -> Self {
+        Self {
+            state: call.state,
+            duration_s: call.duration_s,
+            missed: call.missed,
+            transcription: call.transcription,
         }
     }
 }

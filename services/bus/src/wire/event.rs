@@ -1,9 +1,11 @@
 //! An event's fields, there and back.
 
 use data_encoding::HEXLOWER;
+use model::change::{Call, CallState, Change, MessageChange, Reacting};
 use model::contact::Party;
 use model::event::{
-    Attachment, Automatic, Body, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent, Recipient,
+    Attachment, Automatic, Body, ConsentChange, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent,
+    Recipient,
 };
 use model::evidence::Evidence;
 use model::id::{ConversationId, MessageId};
@@ -20,6 +22,12 @@ pub(super) fn event_to_proto(event: Event) -> pb::Event {
             external_id: report.external_id,
             state: report.state.as_str().to_owned(),
             error: report.error,
+        }),
+        Body::MessageChanged(change) => pb::event::Body::MessageChanged(change_to_proto(*change)),
+        Body::ConsentChanged(consent) => pb::event::Body::ConsentChanged(pb::ConsentChanged {
+            thread: consent.thread,
+            given: consent.given,
+            reason: consent.reason,
         }),
         Body::Parked { reason } => pb::event::Body::Parked(pb::Parked { reason }),
         Body::Quarantined { reason } => pb::event::Body::Quarantined(pb::Quarantined { reason }),
@@ -43,7 +51,11 @@ pub(super) fn event_from_proto(event: pb::Event) -> Result<Event, String> {
     let body = body_from_proto(event.body.ok_or("no body, or one of a newer version")?)?;
     let id_is_right = match body {
         Body::MessageReceived(_) => MessageId::parse(&event.id).is_some(),
-        Body::DeliveryReported(_) | Body::Parked { .. } | Body::Quarantined { .. } => is_event_id(&event.id),
+        Body::DeliveryReported(_)
+        | Body::MessageChanged(_)
+        | Body::ConsentChanged(_)
+        | Body::Parked { .. }
+        | Body::Quarantined { .. } => is_event_id(&event.id),
     };
     if !id_is_right {
         return Err("the id has not the form of its kind".to_owned());
@@ -84,6 +96,12 @@ fn body_from_proto(body: pb::event::Body) -> Result<Body, String> {
             external_id: report.external_id,
             state: DeliveryState::parse(&report.state).ok_or("unknown delivery state")?,
             error: report.error,
+        }),
+        pb::event::Body::MessageChanged(change) => Body::MessageChanged(Box::new(change_from_proto(change)?)),
+        pb::event::Body::ConsentChanged(consent) => Body::ConsentChanged(ConsentChange {
+            thread: consent.thread,
+            given: consent.given,
+            reason: consent.reason,
         }),
         pb::event::Body::Parked(parked) => Body::Parked { reason: parked.reason },
         pb::event::Body::Quarantined(quarantined) => Body::Quarantined {
@@ -188,6 +206,67 @@ fn party_from_proto(party: pb::Party) -> Party {
         name: party.name,
         verified: party.verified,
     }
+}
+
+fn change_to_proto(change: MessageChange) -> pb::MessageChanged {
+    use pb::message_changed::Change as To;
+    let to = match change.change {
+        Change::Edited { text, html } => To::Edited(pb::Edited { text, html }),
+        Change::Deleted => To::Deleted(pb::Deleted {}),
+        Change::Reacted { by, emojis, how } => To::Reacted(pb::Reacted {
+            by,
+            emojis,
+            how: how.as_str().to_owned(),
+        }),
+        Change::Called(call) => To::Called(pb::Called {
+            state: call.state.map(|state| state.as_str().to_owned()),
+            duration_s: call.duration_s,
+            missed: call.missed,
+            transcription: call.transcription,
+        }),
+        Change::AttachmentsAdded { attachments } => To::AttachmentsAdded(pb::AttachmentsAdded {
+            attachments: attachments.into_iter().map(attachment_to_proto).collect(),
+        }),
+    };
+    pb::MessageChanged {
+        external_id: change.external_id,
+        change: Some(to),
+    }
+}
+
+fn change_from_proto(change: pb::MessageChanged) -> Result<MessageChange, String> {
+    use pb::message_changed::Change as From;
+    let to = match change.change.ok_or("no change, or one of a newer version")? {
+        From::Edited(edited) => Change::Edited {
+            text: edited.text,
+            html: edited.html,
+        },
+        From::Deleted(_) => Change::Deleted,
+        From::Reacted(reacted) => Change::Reacted {
+            by: reacted.by,
+            emojis: reacted.emojis,
+            how: Reacting::parse(&reacted.how).ok_or("unknown way of reacting")?,
+        },
+        From::Called(called) => Change::Called(Call {
+            state: match called.state {
+                Some(name) => Some(CallState::parse(&name).ok_or("unknown state of a call")?),
+                None => None,
+            },
+            duration_s: called.duration_s,
+            missed: called.missed,
+            transcription: called.transcription,
+        }),
+        From::AttachmentsAdded(added) => {
+            let attachments: Result<_, _> = added.attachments.into_iter().map(attachment_from_proto).collect();
+            Change::AttachmentsAdded {
+                attachments: attachments?,
+            }
+        }
+    };
+    Ok(MessageChange {
+        external_id: change.external_id,
+        change: to,
+    })
 }
 
 fn recipient_to_proto(recipient: Recipient) -> pb::Recipient {

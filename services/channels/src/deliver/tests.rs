@@ -7,6 +7,7 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use model::change::Changed;
 use model::contact::{Contact, Identity, Party};
 use model::context::{Changes, OutboxEntry, Replacing};
 use model::conversation::{Conversation, Direction, StoredMessage};
@@ -33,8 +34,7 @@ fn declaration(resend_safe: bool) -> Declaration {
         resend_safe,
         max_attachment_bytes: Some(10),
         join: model::outbound::Join::Open,
-        live: None,
-        begins: None,
+        ..Declaration::default()
     }
 }
 
@@ -243,6 +243,7 @@ impl House {
             ticket_id: None,
             participants: [identity.clone()].into(),
             suggested: None,
+            consent: None,
             epoch: 1,
             last_sequence: 0,
             last_message_at: now(),
@@ -314,6 +315,7 @@ impl House {
             occurred_at: now(),
             received_at: now(),
             provider_sequence: None,
+            changed: Changed::default(),
             sequence: Some(conversation.last_sequence),
             delivery: Some(DeliveryState::Queued),
             delivery_error: None,

@@ -317,7 +317,7 @@ mod tests {
         let raw = raw.replace('\n', "\r\n");
         match events(raw.as_bytes()).remove(0).what {
             What::Message(message) => *message,
-            What::Delivery(report) => panic!("{report:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -272,7 +272,7 @@ mod tests {
     fn message(inbound: &Inbound) -> &Message {
         match &inbound.what {
             What::Message(message) => message,
-            What::Delivery(_) => panic!("a delivery report"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The automatic reply of a rule, where C10 allows one.
 
 use super::place::Placement;
+use crate::change::Changed;
 use crate::context::{AutomaticReply, Changes, Context, OutboxEntry};
 use crate::conversation::{Conversation, Direction, StoredMessage, answer_to};
 use crate::event::{Automatic, DeliveryState, Event, Message};
@@ -56,6 +57,7 @@ pub(super) fn answer(
             automatic: Some(Automatic::Reply),
             ..Message::of_ours(&event.account, &reply_id, text)
         },
+        changed: Changed::default(),
         occurred_at: now,
         received_at: now,
         provider_sequence: None,
@@ -91,6 +93,9 @@ fn may_reply(message: &Message, conversation: &Conversation, context: &Context) 
     }
     if message.suppress_automatic_reply {
         return Err("the sender asks for none");
+    }
+    if conversation.may_write().is_err() {
+        return Err("the contact has opted out");
     }
     let sent = context
         .replies_in_conversation

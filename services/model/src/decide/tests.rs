@@ -6,10 +6,13 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::decide;
+use crate::change::{self, MessageChange, Reacting};
 use crate::contact::Party;
 use crate::context::{AccountPlan, Book, Changes, Context, Queue};
 use crate::conversation::Direction;
-use crate::event::{Automatic, Body, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent, Recipient};
+use crate::event::{
+    Automatic, Body, ConsentChange, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent, Recipient,
+};
 use crate::evidence::Evidence;
 use crate::id::{MessageId, TicketId};
 use crate::outbound::Join;
@@ -566,6 +569,119 @@ fn delivery_states_never_go_back() {
         };
         let changes = desk.receive(&event);
         assert_eq!(changes.deliveries.len(), moves, "{account} {state:?}");
+    }
+}
+
+fn changed(desk: &Desk, id: &str, external_id: &str, change: change::Change) -> Event {
+    Event {
+        id: id.to_owned(),
+        body: Body::MessageChanged(Box::new(MessageChange {
+            external_id: external_id.to_owned(),
+            change,
+        })),
+        ..desk.event("bot", "unused", from("x", true))
+    }
+}
+
+fn edited(text: &str) -> change::Change {
+    change::Change::Edited {
+        text: text.to_owned(),
+        html: None,
+    }
+}
+
+/// A message of the thread `t`, called `m1` by the provider.
+fn in_thread(desk: &Desk) -> Event {
+    let message = Message {
+        external_ids: vec!["m1".to_owned()],
+        evidence: Evidence {
+            thread: Some("t".to_owned()),
+            ..Evidence::default()
+        },
+        ..from("anna", true)
+    };
+    desk.event("bot", "m1", message)
+}
+
+#[test]
+fn a_change_moves_its_message_once_and_is_announced() {
+    let mut desk = Desk::new(json!([]));
+    let asked = desk.receive(&in_thread(&desk));
+    let message_id = asked.messages[0].id.clone();
+    let event = changed(&desk, "evt_1", "m1", edited("It is out."));
+    let changes = desk.receive(&event);
+    let (message, stands) = &changes.changed_messages[&message_id];
+    assert_eq!(message.text, "It is out.");
+    assert_eq!(stands.edited_at, Some(event.occurred_at));
+    let told: Vec<_> = changes.announcements.iter().map(|told| told.kind.as_str()).collect();
+    assert!(told.contains(&"message.changed"), "{told:?}");
+    // An edit by the contact may be missed by whoever has read the message.
+    assert!(changes.tickets.values().next().unwrap().row.needs_attention.is_some());
+    assert!(desk.receive(&event).is_empty(), "a repeat");
+
+    let reaction = change::Change::Reacted {
+        by: "anna".to_owned(),
+        emojis: vec!["👍".to_owned()],
+        how: Reacting::Only,
+    };
+    let changes = desk.receive(&changed(&desk, "evt_2", "m1", reaction));
+    let (message, stands) = &changes.changed_messages[&message_id];
+    assert_eq!((message.text.as_str(), stands.reactions.len()), ("It is out.", 1));
+    assert!(changes.tickets.is_empty());
+}
+
+#[test]
+fn a_change_that_comes_first_waits_for_its_message() {
+    let mut desk = Desk::new(json!([]));
+    let early = changed(&desk, "evt_1", "m1", edited("It is out."));
+    let changes = desk.receive(&early);
+    assert_eq!(changes.message_changes["evt_1"].message_id, None);
+    assert!(changes.announcements.is_empty());
+    assert!(desk.receive(&early).is_empty(), "a repeat");
+    let asked = desk.receive(&in_thread(&desk));
+    let message_id = &asked.messages[0].id;
+    assert_eq!(asked.changed_messages[message_id].0.text, "It is out.");
+    assert_eq!(asked.message_changes["evt_1"].message_id.as_ref(), Some(message_id));
+    assert!(desk.receive(&early).is_empty(), "a repeat");
+    assert_eq!(asked.messages[0].message.text, "It is on fire.");
+
+    // Of another account: not this message's.
+    let mut elsewhere = changed(&desk, "evt_2", "m1", edited("x"));
+    elsewhere.account = "support".to_owned();
+    assert!(desk.receive(&elsewhere).changed_messages.is_empty());
+}
+
+#[test]
+fn who_opted_out_gets_no_answer_until_they_opt_in() {
+    let mut desk = Desk::new(json!([]));
+    desk.receive(&in_thread(&desk));
+    let consent = |desk: &Desk, given: bool, at: i64| Event {
+        id: format!("evt_{at}"),
+        occurred_at: desk.now.plus_ms(at),
+        body: Body::ConsentChanged(ConsentChange {
+            thread: "t".to_owned(),
+            given,
+            reason: if given { "START" } else { "STOP" }.to_owned(),
+        }),
+        ..desk.event("bot", "unused", from("x", true))
+    };
+    let steps = [
+        (true, 1, false, true),
+        (false, 3, true, false),
+        (false, 3, false, false),
+        (true, 2, false, false),
+        (true, 4, true, true),
+    ];
+    for (given, at, is_news, may_write) in steps {
+        let changes = desk.receive(&consent(&desk, given, at));
+        assert_eq!(!changes.is_empty(), is_news, "{given} {at}");
+        let conversation = desk.context.conversations.values().next().unwrap();
+        let refused = conversation.may_write().map_err(|refusal| refusal.code);
+        assert_eq!(
+            refused,
+            if may_write { Ok(()) } else { Err("opted_out") },
+            "{given} {at}"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use model::change::Changed;
 use model::contact::{Contact, Identity, Party};
 use model::context::{Announcement, Changes, OutboxEntry, Replacing};
 use model::conversation::{Conversation, Direction, StoredMessage};
@@ -117,6 +118,7 @@ pub(crate) fn conversation(number: u64) -> Conversation {
         ticket_id: Some(TicketId::opened_by(&message)),
         participants: BTreeSet::from([identity(&format!("{number}@example.org"))]),
         suggested: None,
+        consent: None,
         epoch: 1,
         last_sequence: 1,
         last_message_at: at(0),
@@ -220,6 +222,7 @@ pub(crate) fn inbound(number: u64, conversation_id: &ConversationId) -> StoredMe
         occurred_at: at(i64::try_from(number).unwrap()),
         received_at: at(i64::try_from(number).unwrap()),
         provider_sequence: None,
+        changed: Changed::default(),
         sequence: Some(1),
         delivery: None,
         delivery_error: None,

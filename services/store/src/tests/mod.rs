@@ -1,6 +1,7 @@
 //! The contract of the store, on both databases.
 
 mod batches;
+mod changes;
 mod contexts;
 mod desk;
 mod given;

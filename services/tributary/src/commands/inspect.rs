@@ -138,6 +138,8 @@ fn describe(account: &Account, event: &Inbound) -> Value {
             line["message"] = json!(message);
         }
         What::Delivery(report) => line["delivery"] = json!(report),
+        What::Changed(told) => line["changed"] = json!(told),
+        What::Consent(told) => line["consent"] = json!(told),
     }
     line
 }
