@@ -30,6 +30,12 @@ pub trait Channel: Send + Sync {
     /// Never asked about input that the channel fetched itself.
     fn verify(&self, input: &Input) -> Result<(), BadSignature>;
 
+    /// Answers a vendor who asks by GET whether the address is ours (`GET
+    /// /in/{account}`). `None`: this channel's vendor does not (405).
+    fn handshake(&self, _input: &Input) -> Option<Answer> {
+        None
+    }
+
     /// Bytes become events: pure, bounded in size, depth and time.
     fn parse(&self, input: &Input) -> Result<Parsed, Unparsed>;
 
@@ -62,8 +68,9 @@ pub trait Channel: Send + Sync {
     /// `send_deadline`.
     async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent;
 
-    /// Asks the provider whether the account works, and changes nothing there: what
-    /// it says, a line each, or what is wrong. `None`: there is nothing to ask.
+    /// Asks the provider whether the account works, and tells it our address where
+    /// it has an API for that; else changes nothing there. What it says, a line
+    /// each, or what is wrong. `None`: there is nothing to ask.
     async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
         None
     }
@@ -135,6 +142,9 @@ pub enum Sent {
     Refused { error: String },
     /// Not now; the provider may have said when.
     Later { after: Option<Duration>, error: String },
+    /// Nothing leaves by this account until a person mends it: a wrong token, a
+    /// blocked account. Shown with the account; the message waits.
+    Broken { error: String },
     /// It may or may not have been taken.
     Unknown { error: String },
 }

@@ -1,4 +1,5 @@
-//! The public routes: `POST /in/{account}`.
+//! The public routes: `POST /in/{account}`, and `GET` for vendors who ask first
+//! whether the address is ours.
 //!
 //! The order of things: account, size, body, signature on the raw bytes, events,
 //! durable, answer (C1). Who starts the listener bounds the size and the time of
@@ -11,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
@@ -95,7 +96,7 @@ fn routes_within(mut accounts: Accounts, inbox: Inbox, patience: Patience) -> Ro
         patience,
     });
     Router::new()
-        .route("/in/{account}", post(receive))
+        .route("/in/{account}", post(receive).get(shake_hands))
         .with_state(gateway)
         .fallback(not_found)
         .layer(CatchPanicLayer::custom(|_| fault()))
@@ -104,6 +105,36 @@ fn routes_within(mut accounts: Accounts, inbox: Inbox, patience: Patience) -> Ro
 /// The one 404 of the public listener.
 pub async fn not_found() -> Response {
     refusal(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+}
+
+/// Nothing is kept of it, whatever it says.
+async fn shake_hands(
+    State(gateway): State<Arc<Gateway>>,
+    account: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    request: Request,
+) -> Response {
+    let known = account.ok().and_then(|Path(name)| gateway.accounts.get(&name));
+    let Some(account) = known else {
+        gateway.inbox.rejected("", "unknown_account");
+        return not_found().await;
+    };
+    let channel = account.channel.as_ref();
+    let input = input_of(
+        request.method(),
+        request.uri(),
+        request.headers(),
+        Bytes::new(),
+        channel,
+    );
+    match channel.handshake(&input) {
+        Some(answer) => answered(answer),
+        None => {
+            let detail = "nothing can be fetched here, only posted";
+            let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            response
+        }
+    }
 }
 
 async fn receive(
@@ -137,14 +168,7 @@ impl Gateway {
         let (plan, channel) = (&account.plan, &account.channel);
         let (head, body) = request.into_parts();
         let (body, _place) = self.read(&head.headers, body).await?;
-        let path_and_query = head.uri.path_and_query();
-        let mut input = Input {
-            method: head.method.to_string(),
-            url: path_and_query.map(ToString::to_string).unwrap_or_default(),
-            headers: kept_headers(&head.headers, channel.as_ref()),
-            body,
-            received_at: SystemTime::now().into(),
-        };
+        let mut input = input_of(&head.method, &head.uri, &head.headers, body, channel.as_ref());
         input.headers.push((TRACEPARENT.to_owned(), traceparent.to_owned()));
         if let Err(bad) = channel.verify(&input) {
             self.inbox
@@ -295,6 +319,17 @@ fn parse_caught(channel: &dyn Channel, input: &Input) -> Result<Parsed, Unparsed
 fn panicked() -> Unparsed {
     Unparsed::Parked {
         reason: "the parser failed on it".to_owned(),
+    }
+}
+
+fn input_of(method: &Method, uri: &Uri, headers: &HeaderMap, body: Bytes, channel: &dyn Channel) -> Input {
+    let path_and_query = uri.path_and_query();
+    Input {
+        method: method.to_string(),
+        url: path_and_query.map(ToString::to_string).unwrap_or_default(),
+        headers: kept_headers(headers, channel),
+        body,
+        received_at: SystemTime::now().into(),
     }
 }
 
@@ -451,6 +486,14 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Channel for Broken {
+        fn handshake(&self, input: &Input) -> Option<Answer> {
+            Some(Answer {
+                status: 200,
+                content_type: "text/plain",
+                body: input.url.clone(),
+            })
+        }
+
         fn declaration(&self) -> model::outbound::Declaration {
             unreachable!("nobody asks")
         }
@@ -578,7 +621,20 @@ mod tests {
         check(post("/in/shop/more", Body::empty()), 404, "there is nothing here").await;
         check(post("/", Body::empty()), 404, "there is nothing here").await;
         check(Request::get("/in/shop").body(Body::empty()).unwrap(), 405, "").await;
-        check(Request::get("/in/nobody").body(Body::empty()).unwrap(), 405, "").await;
+        check(
+            Request::get("/in/nobody").body(Body::empty()).unwrap(),
+            404,
+            "nothing here",
+        )
+        .await;
+        check(Request::put("/in/shop").body(Body::empty()).unwrap(), 405, "").await;
+        // Whose vendor asks first is answered.
+        check(
+            Request::get("/in/broken?challenge=7").body(Body::empty()).unwrap(),
+            200,
+            "challenge=7",
+        )
+        .await;
         let declared = Request::post("/in/shop").header(CONTENT_LENGTH, MAX_BODY_BYTES + 1);
         check(declared.body(stalled()).unwrap(), 413, "too_large").await;
         check(

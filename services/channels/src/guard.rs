@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use reqwest::Method;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -52,8 +53,13 @@ impl Guard {
 
     /// A request to a URL that [`Guard::url`] read; its host is checked again.
     pub fn post(&self, url: &Url) -> Result<reqwest::RequestBuilder, String> {
+        self.request(Method::POST, url)
+    }
+
+    /// The same by any method.
+    pub fn request(&self, method: Method, url: &Url) -> Result<reqwest::RequestBuilder, String> {
         let url = self.url(url.as_str())?;
-        Ok(self.client.post(url))
+        Ok(self.client.request(method, url))
     }
 
     fn may_reach(&self, address: IpAddr) -> bool {

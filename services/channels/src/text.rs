@@ -88,7 +88,7 @@ pub fn fit_change(told: MessageChange) -> MessageChange {
     let change = match change {
         Change::Edited { text, html } => Change::Edited {
             text: cut(without_nul(text), MAX_TEXT_BYTES),
-            html: html.map(without_nul).filter(|html| html.len() <= MAX_HTML_BYTES),
+            html: html.map(without_nul),
         },
         Change::Deleted => Change::Deleted,
         Change::Reacted { by, emojis, how } => Change::Reacted {

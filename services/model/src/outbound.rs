@@ -31,7 +31,7 @@ pub struct Outbound {
 }
 
 /// What others must know of a channel, as a value: nobody asks for its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declaration {
     /// Longest text of one message, in characters.
     pub max_chars: Option<u32>,
@@ -39,6 +39,9 @@ pub struct Declaration {
     pub formats: Vec<String>,
     /// For how long after the contact's last message a reply is allowed.
     pub reply_window_ms: Option<i64>,
+    /// What may be sent outside of it all the same, in words: `an approved template`.
+    #[serde(default)]
+    pub outside_window: Option<String>,
     /// Sending the same message again reaches the customer at most once (a
     /// vendor's idempotency key; mail with the same Message-ID).
     pub resend_safe: bool,
@@ -75,9 +78,16 @@ impl Declaration {
             && now.since_ms(asked_at) > window_ms
         {
             let hours = window_ms / 3_600_000;
-            return Err(Refusal::wrong_state(format!(
-                "this channel allows an answer within {hours} hours of the contact's latest message, and that is from {asked_at}"
-            )));
+            let allowed = match &self.outside_window {
+                Some(what) => format!("until they write again only {what} may be sent"),
+                None => "nothing may be sent until they write again".to_owned(),
+            };
+            return Err(Refusal {
+                code: "reply_window_closed",
+                detail: format!(
+                    "this channel allows an answer within {hours} hours of the contact's latest message, and that is from {asked_at}: {allowed}"
+                ),
+            });
         }
         Ok(())
     }
@@ -105,11 +115,12 @@ impl Declaration {
 }
 
 /// Which ticket a known contact's message joins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Join {
     /// The contact's latest open ticket in the queue, if active within seven days.
     Open,
+    #[default]
     /// Only the ticket of the conversation that evidence names (C9).
     Thread,
 }
@@ -127,8 +138,7 @@ mod tests {
             resend_safe: false,
             max_attachment_bytes: Some(10),
             join: Join::Open,
-            live: None,
-            begins: None,
+            ..Declaration::default()
         };
         let wide = Declaration {
             max_chars: None,
@@ -151,7 +161,7 @@ mod tests {
             (&narrow, draft("äöüßx", &[]), 0, Err("invalid")),
             (&narrow, draft("text", &[4, 7]), 0, Err("invalid")),
             (&narrow, draft("text", &[u64::MAX, 1]), 0, Err("invalid")),
-            (&narrow, draft("text", &[]), 1_001, Err("wrong_state")),
+            (&narrow, draft("text", &[]), 1_001, Err("reply_window_closed")),
             (&wide, draft("a longer text", &[]), i64::MAX, Ok(())),
             (&wide, draft("text", &[0]), 0, Err("invalid")),
         ];

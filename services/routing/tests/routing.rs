@@ -76,8 +76,7 @@ impl Desk {
             resend_safe: true,
             max_attachment_bytes: None,
             join: Join::Thread,
-            live: None,
-            begins: None,
+            ..Declaration::default()
         };
         store.declare_accounts(&[(plan, declaration)]).await.unwrap();
         Self {

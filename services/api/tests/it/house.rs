@@ -295,7 +295,6 @@ fn declaration() -> Declaration {
         resend_safe: true,
         max_attachment_bytes: Some(1_000_000),
         join: Join::Thread,
-        live: None,
-        begins: None,
+        ..Declaration::default()
     }
 }

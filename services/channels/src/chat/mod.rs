@@ -102,7 +102,7 @@ impl Channel for Chat {
                 away_after_ms: self.settings.away_after_ms(),
                 mail_account: self.settings.mail_account.clone(),
             }),
-            begins: None,
+            ..Declaration::default()
         }
     }
 

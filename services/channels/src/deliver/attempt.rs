@@ -15,6 +15,8 @@ use crate::list::Account;
 
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// A message of an account that a person has to mend is tried so often.
+const BROKEN_WAIT: Duration = Duration::from_secs(300);
 /// Ten attempts in the first hours, then one each hour: about three days.
 pub(super) const MAX_ATTEMPTS: i64 = 80;
 /// A message whose sender has ended in the middle of so many attempts may be what
@@ -75,6 +77,8 @@ pub(super) fn settlement(sent: Sent, declaration: &Declaration, attempts: i64) -
             error: given_up(attempts + 1, &error),
         },
         Sent::Later { after, error } => retry(after, error, attempts),
+        // However long it takes: the message is not to blame.
+        Sent::Broken { error } => retry(Some(BROKEN_WAIT), error, 0),
         Sent::Unknown { error } if !declaration.resend_safe => Settlement::Uncertain { error },
         Sent::Unknown { error } if attempts + 1 >= MAX_ATTEMPTS => Settlement::Uncertain {
             error: given_up(attempts + 1, &error),

@@ -93,8 +93,8 @@ impl Channel for Email {
             resend_safe: true,
             max_attachment_bytes: Some(MAX_ATTACHMENT_BYTES),
             join: Join::Thread,
-            live: None,
             begins: Some("email".to_owned()),
+            ..Declaration::default()
         }
     }
 

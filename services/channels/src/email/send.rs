@@ -352,7 +352,7 @@ mod tests {
                 Sent::Accepted { .. } => Accepted,
                 Sent::Refused { .. } => Refused,
                 Sent::Later { .. } => Later,
-                Sent::Unknown { .. } => Unknown,
+                Sent::Broken { .. } | Sent::Unknown { .. } => Unknown,
             };
             assert_eq!(outcome, expected, "{word} {answer}: {sent:?}");
         }

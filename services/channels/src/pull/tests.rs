@@ -41,8 +41,7 @@ impl Channel for Steps {
             resend_safe: false,
             max_attachment_bytes: None,
             join: Join::Open,
-            live: None,
-            begins: None,
+            ..Declaration::default()
         }
     }
 

@@ -94,8 +94,7 @@ impl Channel for Webhook {
             resend_safe: true,
             max_attachment_bytes: Some(5 * 1024 * 1024),
             join: Join::Thread,
-            live: None,
-            begins: None,
+            ..Declaration::default()
         }
     }
 

@@ -1,24 +1,22 @@
 //! Posts an answer to the account's `deliver_url`, signed by Standard Webhooks.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use model::outbound::Outbound;
 use model::time::Moment;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::Target;
 use crate::channel::Sent;
 use crate::guard::{describe, read_body};
+use crate::limit::retry_after;
 
 /// Of an answer to us, so much is looked at.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
-
-/// The longest that a `Retry-After` makes us wait.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Serialize)]
 struct Post<'a> {
@@ -94,7 +92,7 @@ fn post<'a>(outbound: &'a Outbound, files: &[Vec<u8>]) -> Post<'a> {
 
 async fn outcome(id: &str, mut response: reqwest::Response) -> Sent {
     let status = response.status();
-    let after = retry_after(&response);
+    let after = retry_after(response.headers());
     // The connection is used again only if its answer was read.
     let _ = read_body(&mut response, MAX_ANSWER_BYTES).await;
     let error = format!("the receiver answered {status}");
@@ -109,19 +107,6 @@ async fn outcome(id: &str, mut response: reqwest::Response) -> Sent {
         // Also redirects: they are not followed.
         _ => refused(error),
     }
-}
-
-/// Seconds only; a date (RFC 9110 allows one) is left to our own back-off.
-fn retry_after(response: &reqwest::Response) -> Option<Duration> {
-    let seconds: u64 = response
-        .headers()
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
 fn refused(error: String) -> Sent {
@@ -269,6 +254,7 @@ mod tests {
                 Sent::Accepted { .. } => "accepted".to_owned(),
                 Sent::Refused { .. } => "refused".to_owned(),
                 Sent::Later { after, .. } => format!("later {:?}", after.map(|after| after.as_secs())),
+                Sent::Broken { .. } => "broken".to_owned(),
                 Sent::Unknown { .. } => "unknown".to_owned(),
             };
             assert_eq!(found, expected, "{status} {retry_after:?}");

@@ -184,8 +184,7 @@ fn account(name: &str) -> (AccountPlan, Declaration) {
         resend_safe: true,
         max_attachment_bytes: None,
         join: Join::Thread,
-        live: None,
-        begins: None,
+        ..Declaration::default()
     };
     (plan, declaration)
 }
