@@ -1,8 +1,10 @@
 //! Who writes: parties as they claim to be, and contacts as we know them.
 
+pub mod merge;
+
 use serde::{Deserialize, Serialize};
 
-use crate::id::ContactId;
+use crate::id::{ContactId, MessageId};
 use crate::time::Moment;
 
 /// The sender of a message, as the channel saw it.
@@ -61,6 +63,54 @@ pub struct Contact {
     /// The identity by which we met it. An unverified one marks the contact.
     pub identity: Identity,
     pub created_at: Moment,
+    /// Who speaks for the person, where several contacts are one ([`merge`]): this
+    /// one or another. `None`: it is alone.
+    pub head: Option<ContactId>,
+    /// Counts how often it was merged or parted.
+    pub version: i64,
+}
+
+/// Whose an identity is, for ever: merging and parting change nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    pub identity: Identity,
+    pub contact_id: ContactId,
+    /// `None`: from before proofs were kept.
+    pub proof: Option<Proof>,
+}
+
+/// Why an identity is a contact's, or why two contacts are one person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Proof {
+    /// It wrote this message.
+    Sender { message_id: MessageId },
+    /// The channel of this message vouches that the sender has this identity too: a
+    /// signed site user.
+    Vouched { message_id: MessageId, identity: Identity },
+    /// `question` went to this address and nowhere else; `message_id` came from there
+    /// and brought its signed Message-ID back.
+    Answered {
+        message_id: MessageId,
+        question: MessageId,
+        identity: Identity,
+    },
+    /// A person of the desk says so.
+    Person { person: String, reason: Option<String> },
+}
+
+/// An address that a contact says is its own, without proof: it joins nothing, but
+/// an answer may be sent there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub contact_id: ContactId,
+    pub scheme: String,
+    /// Normalised.
+    pub address: String,
+    pub name: Option<String>,
+    /// The message that said so.
+    pub message_id: MessageId,
+    pub claimed_at: Moment,
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! A decision's input: everything it may look at, loaded for a whole batch; and
 //! its output: the rows that it wants written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Changed, RecordedChange};
-use crate::contact::{Contact, Identity};
+use crate::contact::merge::{Circles, Merge};
+use crate::contact::{Claim, Contact, Identity, Owned};
 use crate::conversation::{Conversation, StoredMessage};
 use crate::error::Refusal;
 use crate::event::{DeliveryReport, DeliveryState, Message, Raw};
-use crate::id::{ContactId, ConversationId, MessageId, TicketId};
+use crate::id::{ContactId, ConversationId, MergeId, MessageId, TicketId};
 use crate::outbound::Join;
 use crate::rule::RuleSet;
 use crate::sla;
@@ -85,6 +86,13 @@ pub struct Context {
     pub threads: HashMap<(String, String), ConversationId>,
     pub conversations: HashMap<ConversationId, Conversation>,
     pub contacts: HashMap<Identity, ContactId>,
+    /// Those contacts, and all that are one person with them.
+    pub circles: Circles,
+    /// Which contacts claim which address (its scheme, normalised), where a message
+    /// of the batch may prove it.
+    pub claims: HashSet<(ContactId, String, String)>,
+    /// Our own messages that may prove it, and to whom alone each went (normalised).
+    pub sent_to: HashMap<MessageId, String>,
     /// Tickets of those conversations and the open ones of those contacts.
     pub tickets: HashMap<TicketId, Ticket>,
     /// Automatic replies sent: in a conversation since its beginning, to an
@@ -121,8 +129,13 @@ pub struct MessageReference {
 /// of it in one transaction, in the order of ids, or none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
+    /// New ones.
     pub contacts: Vec<Contact>,
-    pub identities: Vec<(Identity, ContactId)>,
+    pub identities: Vec<Owned>,
+    pub claims: Vec<Claim>,
+    /// Known ones that now belong to another person.
+    pub regrouped: BTreeMap<ContactId, Replacing<Contact>>,
+    pub merges: BTreeMap<MergeId, Replacing<Merge>>,
     /// The latest form of each, and the version that it replaces (0: it is new).
     pub conversations: BTreeMap<ConversationId, Replacing<Conversation>>,
     pub tickets: BTreeMap<TicketId, Replacing<Ticket>>,
@@ -187,7 +200,7 @@ pub struct AutomaticReply {
 /// What the relay tells the desk topic: one change of one subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Announcement {
-    /// Id of the conversation or ticket.
+    /// Id of the conversation, ticket or contact.
     pub subject: String,
     /// The subject's version after the change, gapless.
     pub version: i64,
@@ -266,9 +279,12 @@ impl Changes {
 
     /// Takes the changes of a later decision in. A row that both touch keeps the
     /// version that the first one replaces.
-    fn extend(&mut self, later: Changes) {
+    pub(crate) fn extend(&mut self, later: Changes) {
         self.contacts.extend(later.contacts);
         self.identities.extend(later.identities);
+        self.claims.extend(later.claims);
+        extend_rows(&mut self.regrouped, later.regrouped);
+        extend_rows(&mut self.merges, later.merges);
         extend_rows(&mut self.conversations, later.conversations);
         extend_rows(&mut self.tickets, later.tickets);
         self.ticket_events.extend(later.ticket_events);
@@ -299,9 +315,14 @@ fn extend_rows<Id: Ord, T>(rows: &mut BTreeMap<Id, Replacing<T>>, later: BTreeMa
 impl Context {
     /// Makes the decisions that follow see this one, and keeps what it wants written.
     pub fn absorb(&mut self, decision: Changes) {
-        for (identity, contact_id) in &decision.identities {
-            self.contacts.insert(identity.clone(), contact_id.clone());
+        for owned in &decision.identities {
+            self.contacts.insert(owned.identity.clone(), owned.contact_id.clone());
         }
+        for claim in &decision.claims {
+            let claimed = (claim.contact_id.clone(), claim.scheme.clone(), claim.address.clone());
+            self.claims.insert(claimed);
+        }
+        self.circles.absorb(&decision);
         for message in &decision.messages {
             let accounts = BTreeSet::from([message.account.clone()]);
             self.known_messages

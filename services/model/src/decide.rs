@@ -1,6 +1,7 @@
 //! The decision about one event: pure, so that it can be replayed.
 //!
-//! Which conversation (by evidence), which ticket or none (`decide/place.rs`: by
+//! Which conversation (by evidence), whose it is and who is one person by it
+//! (`decide/whose.rs`), which ticket or none (`decide/place.rs`: by
 //! rules and the account's `join`), an automatic reply or none
 //! (`decide/answer.rs`: C10), and the trace of why. It never fails: what cannot
 //! be decided is parked.
@@ -10,9 +11,10 @@ mod change;
 mod place;
 #[cfg(test)]
 mod tests;
+mod whose;
 
 use crate::change::Changed;
-use crate::contact::{Contact, Identity, normalise};
+use crate::contact::{Identity, normalise};
 use crate::context::{Changes, Context, ParkedInput, Replacing};
 use crate::conversation::{Conversation, Direction, StoredMessage};
 use crate::event::{Body, DeliveryReport, DeliveryState, Event, Message};
@@ -68,11 +70,13 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
         }
         return changes;
     }
-    let verdict = weigh(event, message, context);
-    let contact_id = find_contact(event, message_id, message, context, &mut changes);
-    let mut conversation = find_conversation(event, message_id, message, &verdict, &contact_id, context);
+    let mut verdict = weigh(event, message, context);
+    let whose = whose::whose(event, message_id, message, &verdict, context, now);
+    let contact_id = &whose.contact_id;
+    verdict.lines.extend(whose.lines.iter().cloned());
+    let mut conversation = find_conversation(event, message_id, message, &verdict, contact_id, context);
     let expected_version = conversation.version;
-    let mut stored = received(event, message_id, message, &conversation.id, &contact_id, context);
+    let mut stored = received(event, message_id, message, &conversation.id, contact_id, context);
     changes.announcements.push(conversation.add(&mut stored));
     change::adopt_early(&stored, context, &mut changes);
     changes.messages.push(stored);
@@ -81,7 +85,7 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
         event,
         message_id,
         message,
-        contact_id: &contact_id,
+        whose: &whose,
         context,
         now,
     };
@@ -119,6 +123,7 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
             row: conversation,
         },
     );
+    changes.extend(whose.changes);
     changes
 }
 
@@ -160,30 +165,6 @@ fn decide_report(event: &Event, report: &DeliveryReport, context: &Context, now:
         },
     );
     changes
-}
-
-/// The contact of this identity, or a new one. An unverified address is an
-/// identity, and so a contact, of its own.
-fn find_contact(
-    event: &Event,
-    message_id: &MessageId,
-    message: &Message,
-    context: &Context,
-    changes: &mut Changes,
-) -> ContactId {
-    let identity = message.sender.identity();
-    if let Some(id) = context.contacts.get(&identity) {
-        return id.clone();
-    }
-    let id = ContactId::met_by(message_id);
-    changes.contacts.push(Contact {
-        id: id.clone(),
-        name: message.sender.name.clone(),
-        identity: identity.clone(),
-        created_at: event.received_at,
-    });
-    changes.identities.push((identity, id.clone()));
-    id
 }
 
 /// The conversation that the message joins by evidence, or a new one.

@@ -65,6 +65,11 @@ id!(
     "con_"
 );
 id!(
+    /// Two contacts being one person.
+    MergeId,
+    "mrg_"
+);
+id!(
     /// A ticket: a piece of work, whatever its kind.
     TicketId,
     "tkt_"
@@ -115,6 +120,18 @@ impl ContactId {
     /// The contact first met as the sender of this message.
     pub fn met_by(message: &MessageId) -> Self {
         Self(format!("{}{}", Self::PREFIX, short(&["contact", message.as_str()])))
+    }
+}
+
+impl MergeId {
+    /// The same for both orders, and for every time that these two are merged.
+    pub fn of(one: &ContactId, other: &ContactId) -> Self {
+        let (first, second) = if one < other { (one, other) } else { (other, one) };
+        Self(format!(
+            "{}{}",
+            Self::PREFIX,
+            short(&["merge", first.as_str(), second.as_str()])
+        ))
     }
 }
 
@@ -195,6 +212,10 @@ mod tests {
         );
         check(ContactId::met_by(&mail).as_str(), "con_crxhsofi4sdpv5se6vkwth3oki");
         check(TicketId::opened_by(&mail).as_str(), "tkt_uyays7sccimtcmm2hwe7vmgt44");
+        let other = ContactId::met_by(&MessageId::received("", "", ""));
+        let merge = MergeId::of(&ContactId::met_by(&mail), &other);
+        assert_eq!(merge, MergeId::of(&other, &ContactId::met_by(&mail)));
+        check(merge.as_str(), "mrg_rgwbbtqghzp6n2hl6zslimoodm");
         check(
             &event_id(&["delivery", "support", "x", "sent"]),
             "evt_litqj3a5o5jcc66azihwcw56ykz5bbx36pqw5ghmrkrhc2ftt6aa",

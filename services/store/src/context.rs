@@ -1,6 +1,8 @@
 //! Reads what the decisions about a batch need, in a number of statements that
 //! does not depend on the batch.
 
+mod people;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -40,6 +42,12 @@ struct Asked {
     threads: BTreeSet<(String, String)>,
     conversations: BTreeSet<ConversationId>,
     senders: BTreeSet<Identity>,
+    /// Senders, and whoever else they may prove to be.
+    identities: BTreeSet<Identity>,
+    /// Who answers which of our messages, as if the address were verified.
+    answers: Vec<(Identity, Vec<MessageId>)>,
+    /// A channel vouches for a second identity.
+    is_vouched: bool,
 }
 
 impl Store {
@@ -122,7 +130,21 @@ impl Asked {
         if let Some(thread) = &evidence.thread {
             self.threads.insert((event.account.clone(), thread.clone()));
         }
-        self.senders.insert(message.sender.identity());
+        let sender = message.sender.identity();
+        self.identities.insert(sender.clone());
+        if !evidence.signed_messages.is_empty() {
+            let verified = Identity {
+                verified: true,
+                ..sender.clone()
+            };
+            self.identities.insert(verified.clone());
+            self.answers.push((verified, evidence.signed_messages.clone()));
+        }
+        for party in message.identities.iter().filter(|party| party.verified) {
+            self.identities.insert(party.identity());
+            self.is_vouched = true;
+        }
+        self.senders.insert(sender);
     }
 
     fn add_external_id(&mut self, external_id: &str) {
@@ -140,7 +162,6 @@ async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context)
     read_originals(connection, asked, context).await?;
     read_changes(connection, asked, context).await?;
     read_threads(connection, asked, context).await?;
-    read_contacts(connection, asked, context).await?;
 
     let mut reachable = asked.conversations.clone();
     reachable.extend(context.threads.values().cloned());
@@ -148,6 +169,7 @@ async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context)
     let references = context.signed_messages.values().chain(by_external_id);
     reachable.extend(references.map(|reference| reference.conversation_id.clone()));
     read_conversations(connection, &reachable, context).await?;
+    people::read(connection, asked, context).await?;
 
     read_tickets(connection, context).await?;
     read_open_tickets(connection, context).await?;
@@ -306,31 +328,6 @@ async fn read_threads(connection: &mut Connection, asked: &Asked, context: &mut 
     Ok(())
 }
 
-async fn read_contacts(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
-    let mut statement = rows(
-        "SELECT i.scheme, i.address, i.verified, i.contact_id FROM {rows} JOIN identities AS i
-         ON i.scheme = v.column1 AND i.address = v.column2 AND i.verified = v.column3",
-        "reading contacts",
-    );
-    for sender in &asked.senders {
-        statement.push(vec![
-            sender.scheme.as_str().into(),
-            sender.address.as_str().into(),
-            sender.verified.into(),
-        ]);
-    }
-    for row in &statement.all(connection).await? {
-        let identity = Identity {
-            scheme: get(row, "scheme")?,
-            address: get(row, "address")?,
-            verified: get::<i64>(row, "verified")? != 0,
-        };
-        let contact_id = parsed(row, "contact_id", ContactId::parse)?;
-        context.contacts.insert(identity, contact_id);
-    }
-    Ok(())
-}
-
 async fn read_conversations(
     connection: &mut Connection,
     ids: &BTreeSet<ConversationId>,
@@ -377,7 +374,7 @@ async fn read_tickets(connection: &mut Connection, context: &mut Context) -> Res
 /// The latest open ones of the senders. A monitoring system may have thousands
 /// open, so the index is read from its end and only as far as needed.
 async fn read_open_tickets(connection: &mut Connection, context: &mut Context) -> Result<(), Error> {
-    let contacts: BTreeSet<&ContactId> = context.contacts.values().collect();
+    let contacts: BTreeSet<&ContactId> = context.circles.contacts.keys().collect();
     let found = rows(
         "SELECT t.contact_id, t.snapshot FROM {rows} JOIN tickets AS t ON t.contact_id = v.column1 AND t.is_open = 1
              AND t.opened_at >= COALESCE((SELECT o.opened_at FROM tickets AS o

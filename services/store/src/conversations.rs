@@ -37,6 +37,13 @@ macro_rules! place {
     };
 }
 
+/// Ids of the conversations of ticket `$1`.
+macro_rules! conversations_of_ticket {
+    () => {
+        "SELECT e.conversation_id FROM ticket_events AS e WHERE e.ticket_id = $1 AND e.conversation_id IS NOT NULL"
+    };
+}
+
 pub(crate) use {conversation_columns, message_columns};
 
 /// How many messages an answer refers to.
@@ -101,6 +108,45 @@ impl Store {
             .all(&mut connection)
             .await?;
         found.iter().map(message_of).collect()
+    }
+
+    /// Messages of all conversations of a ticket in order, `after` the given one,
+    /// without raw bytes.
+    pub async fn ticket_messages(
+        &self,
+        id: &TicketId,
+        after: Option<&MessageId>,
+        limit: i64,
+    ) -> Result<Vec<StoredMessage>, Error> {
+        let text = match after {
+            None => concat!(
+                "SELECT ",
+                message_columns!(),
+                " FROM messages AS m WHERE m.conversation_id IN (",
+                conversations_of_ticket!(),
+                ") AND m.erased_at IS NULL AND $2 = '' ORDER BY ",
+                place!(),
+                " LIMIT $3"
+            ),
+            Some(_) => concat!(
+                "SELECT ",
+                message_columns!(),
+                " FROM messages AS m WHERE m.conversation_id IN (",
+                conversations_of_ticket!(),
+                ") AND m.erased_at IS NULL AND (",
+                place!(),
+                ") > (SELECT ",
+                place!(),
+                " FROM messages AS m WHERE m.id = $2) ORDER BY ",
+                place!(),
+                " LIMIT $3"
+            ),
+        };
+        let statement = sql(text, "reading a ticket's messages")
+            .bind(id.as_str())
+            .bind(after.map_or("", MessageId::as_str))
+            .bind(limit);
+        self.read_all(statement, message_of).await
     }
 
     /// One message, raw input included.

@@ -17,6 +17,7 @@ pub mod accounts;
 pub mod announcements;
 pub mod book;
 pub mod changes;
+pub mod contacts;
 pub mod conversations;
 pub mod lease;
 pub mod live;

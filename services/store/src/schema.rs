@@ -13,6 +13,7 @@ use model::time::Moment;
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_desk.sql")),
     (2, include_str!("../migrations/0002_chat.sql")),
+    (3, include_str!("../migrations/0003_contacts.sql")),
     (5, include_str!("../migrations/0005_routing.sql")),
     (6, include_str!("../migrations/0006_requests.sql")),
     (7, include_str!("../migrations/0007_changes.sql")),

@@ -16,6 +16,7 @@ pub struct TicketFilter {
     pub category: Option<String>,
     pub state: Option<String>,
     pub assignee: Option<String>,
+    /// One contact of a person: its tickets are those of all that are one with it.
     pub contact_id: Option<String>,
     pub needs_attention: Option<bool>,
 }
@@ -37,7 +38,10 @@ impl Store {
              WHERE (opened_at, id) < ($1, $2)
                  AND ($3 IS NULL OR kind = $3) AND ($4 IS NULL OR queue = $4)
                  AND ($5 IS NULL OR category = $5) AND ($6 IS NULL OR state = $6)
-                 AND ($7 IS NULL OR assignee = $7) AND ($8 IS NULL OR contact_id = $8)
+                 AND ($7 IS NULL OR assignee = $7)
+                 AND ($8 IS NULL OR contact_id IN (SELECT k.id FROM contacts AS k WHERE k.id = $8
+                     UNION ALL SELECT k.id FROM contacts AS k JOIN contacts AS o ON o.head_id = k.head_id
+                         WHERE o.id = $8))
                  AND ($9 IS NULL OR needs_attention = $9)
              ORDER BY opened_at DESC, id DESC LIMIT $10",
             "reading a list of tickets",

@@ -1,6 +1,7 @@
 //! The rows of [`Changes`], table by table, each in the order of its keys, so
 //! that two writers never wait for each other crosswise.
 
+mod contacts;
 mod messages;
 mod parked;
 mod tickets;
@@ -19,8 +20,11 @@ use crate::{Error, announcements, changes};
 
 /// Writes all of it. `false`: somebody else wrote first, and all is to be rolled back.
 pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
-    let is_current = insert_contacts(connection, changes).await?
-        && insert_identities(connection, changes).await?
+    let is_current = contacts::insert(connection, changes).await?
+        && contacts::update(connection, changes).await?
+        && contacts::insert_identities(connection, changes).await?
+        && contacts::insert_merges(connection, changes).await?
+        && contacts::update_merges(connection, changes).await?
         && insert_conversations(connection, changes).await?
         && update_conversations(connection, changes).await?
         && messages::insert(connection, &changes.messages).await?
@@ -30,6 +34,7 @@ pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Res
     if !is_current {
         return Ok(false);
     }
+    contacts::insert_claims(connection, changes).await?;
     messages::insert_accounts(connection, &changes.also_arrived_at).await?;
     messages::move_deliveries(connection, &changes.deliveries).await?;
     messages::take_back_arrived(connection, &changes.deliveries).await?;
@@ -40,45 +45,6 @@ pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Res
     insert_traces(connection, changes).await?;
     insert_automatic_replies(connection, changes).await?;
     announcements::insert(connection, &changes.announcements).await
-}
-
-async fn insert_contacts(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
-    let mut statement = rows(
-        "INSERT INTO contacts (id, name, scheme, address, verified, created_at)
-         SELECT column1, column2, column3, column4, column5, column6 FROM {rows} WHERE column1 IS NOT NULL",
-        "writing contacts",
-    );
-    let contacts: BTreeMap<_, _> = changes.contacts.iter().map(|contact| (&contact.id, contact)).collect();
-    for (id, contact) in contacts {
-        statement.push(vec![
-            id.as_str().into(),
-            contact.name.as_deref().into(),
-            contact.identity.scheme.as_str().into(),
-            contact.identity.address.as_str().into(),
-            contact.identity.verified.into(),
-            contact.created_at.into(),
-        ]);
-    }
-    insert_all(statement, connection).await
-}
-
-async fn insert_identities(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
-    let mut statement = rows(
-        "INSERT INTO identities (scheme, address, verified, contact_id)
-         SELECT column1, column2, column3, column4 FROM {rows} WHERE column1 IS NOT NULL
-         ON CONFLICT DO NOTHING",
-        "writing identities",
-    );
-    let identities: BTreeMap<_, _> = changes.identities.iter().map(|(identity, id)| (identity, id)).collect();
-    for (identity, contact_id) in identities {
-        statement.push(vec![
-            identity.scheme.as_str().into(),
-            identity.address.as_str().into(),
-            identity.verified.into(),
-            contact_id.as_str().into(),
-        ]);
-    }
-    insert_all(statement, connection).await
 }
 
 async fn insert_conversations(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use model::change::Changed;
-use model::contact::{Contact, Identity, Party};
+use model::contact::{Contact, Identity, Owned, Party};
 use model::context::{Changes, OutboxEntry, Replacing};
 use model::conversation::{Conversation, Direction, StoredMessage};
 use model::event::{Attachment, DeliveryState, Message};
@@ -261,8 +261,14 @@ impl House {
                     name: None,
                     identity: identity.clone(),
                     created_at: now(),
+                    head: None,
+                    version: 0,
                 }];
-                changes.identities = vec![(identity.clone(), contact_id.clone())];
+                changes.identities = vec![Owned {
+                    identity: identity.clone(),
+                    contact_id: contact_id.clone(),
+                    proof: None,
+                }];
             }
             changes.messages = vec![self.message(&row, text)];
             changes.outbox = vec![OutboxEntry {

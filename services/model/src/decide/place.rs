@@ -3,10 +3,11 @@
 
 use serde_json::json;
 
+use super::whose::Whose;
 use crate::context::{Book, Context};
 use crate::conversation::Conversation;
 use crate::event::{Event, Message};
-use crate::id::{ContactId, MessageId, TicketId};
+use crate::id::{MessageId, TicketId};
 use crate::outbound::Join;
 use crate::rule::{Actions, Facts, Rule};
 use crate::sla::PolicyReference;
@@ -37,7 +38,7 @@ pub(super) struct Arrival<'a> {
     pub event: &'a Event,
     pub message_id: &'a MessageId,
     pub message: &'a Message,
-    pub contact_id: &'a ContactId,
+    pub whose: &'a Whose,
     pub context: &'a Context,
     pub now: Moment,
 }
@@ -102,7 +103,7 @@ fn join(
         occurred_at: super::occurred_at(arrival.event, arrival.message, &conversation.id, arrival.context),
         automatic: arrival.message.automatic.is_some(),
     };
-    let actor = Actor::Contact(arrival.contact_id.clone());
+    let actor = Actor::Contact(arrival.whose.contact_id.clone());
     handle(ticket, &command, &actor, arrival.now).ok()
 }
 
@@ -123,7 +124,7 @@ fn opening(
         number: number.unwrap_or_default(),
         kind,
         subject: subject_of(arrival.message),
-        contact_id: arrival.contact_id.clone(),
+        contact_id: arrival.whose.contact_id.clone(),
         conversation_id: conversation.id.clone(),
         message_id: arrival.message_id.clone(),
         policy: policy_of(&actions, &queue, &context.book),
@@ -147,7 +148,7 @@ impl Placement<'_> {
     fn open(&mut self, arrival: &Arrival<'_>, opening: &Opening) {
         let opener = match self.rule {
             Some(rule) => Actor::Rule(rule.name.clone()),
-            None => Actor::Contact(arrival.contact_id.clone()),
+            None => Actor::Contact(arrival.whose.contact_id.clone()),
         };
         let events = match open(opening, &opener, arrival.now) {
             Ok(events) => events,
@@ -185,7 +186,7 @@ fn open_ticket_of<'a>(arrival: &Arrival<'a>, queue: &str) -> Option<&'a Ticket> 
             Category::Open | Category::WaitingOnCustomer | Category::WaitingInternally
         );
         let is_recent = event.received_at.since_ms(ticket.updated_at) <= JOIN_OPEN_WITHIN_MS;
-        is_open && is_recent && ticket.contact_id == *arrival.contact_id && ticket.queue == queue
+        is_open && is_recent && ticket.queue == queue && arrival.whose.is(&ticket.contact_id, context)
     });
     candidates.max_by_key(|ticket| (ticket.updated_at, ticket.id.clone()))
 }

@@ -1,5 +1,7 @@
 //! Decisions, as tables: what is known, what comes in, what is to be written.
 
+mod people;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

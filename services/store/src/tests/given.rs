@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use model::change::Changed;
-use model::contact::{Contact, Identity, Party};
+use model::contact::{Contact, Identity, Owned, Party, Proof};
 use model::context::{Announcement, Changes, OutboxEntry, Replacing};
 use model::conversation::{Conversation, Direction, StoredMessage};
 use model::event::{Body, DeliveryState, Event, Message, Raw, RawContent, Recipient};
@@ -165,8 +165,16 @@ pub(crate) fn arrival(number: u64) -> Changes {
             name: Some("Ada".to_owned()),
             identity: identity.clone(),
             created_at: at(0),
+            head: None,
+            version: 0,
         }],
-        identities: vec![(identity, conversation.contact_id.clone())],
+        identities: vec![Owned {
+            identity,
+            contact_id: conversation.contact_id.clone(),
+            proof: Some(Proof::Sender {
+                message_id: message_id(number),
+            }),
+        }],
         messages: vec![stored],
         traces: vec![Trace {
             message_id: message_id(number),
@@ -197,6 +205,7 @@ pub(crate) fn together(all: impl IntoIterator<Item = Changes>) -> Changes {
     for changes in all {
         sum.contacts.extend(changes.contacts);
         sum.identities.extend(changes.identities);
+        sum.claims.extend(changes.claims);
         sum.conversations.extend(changes.conversations);
         sum.tickets.extend(changes.tickets);
         sum.ticket_events.extend(changes.ticket_events);

@@ -8,5 +8,6 @@ mod given;
 mod live;
 mod outages;
 mod outbox;
+mod persons;
 mod races;
 mod refusals;

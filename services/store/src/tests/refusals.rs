@@ -21,7 +21,7 @@ async fn a_poison_row_is_refused_with_its_batch(database: &Database) {
     let mut with_nul = arrival(2);
     with_nul.messages[0].author = "a\0b".to_owned();
     let mut with_long_address = arrival(2);
-    with_long_address.identities[0].0.address = "a".repeat(501);
+    with_long_address.identities[0].identity.address = "a".repeat(501);
     let mut with_long_thread = arrival(2);
     for replacing in with_long_thread.conversations.values_mut() {
         replacing.row.thread_name = Some("ä".repeat(501));
@@ -45,7 +45,7 @@ async fn a_poison_row_is_refused_with_its_batch(database: &Database) {
     assert_eq!(store.apply(&advance(0, 0, 3), &good).await.unwrap(), Outcome::Applied);
     // Longest that fit, and an external id too long to be a key.
     let mut long = arrival(4);
-    long.identities[0].0.address = "ä".repeat(500);
+    long.identities[0].identity.address = "ä".repeat(500);
     long.messages[0].message.external_ids.push("x".repeat(10_000));
     assert_eq!(store.commit(&long).await.unwrap(), Outcome::Applied);
     let stored = store.message(&long.messages[0].id).await.unwrap();

@@ -1,0 +1,241 @@
+//! Whose message it is: the contact by its proven identities; who is one person by
+//! what the message proves; and what it merely claims.
+
+use crate::contact::{Claim, Contact, Identity, Owned, Proof, normalise};
+use crate::context::{Changes, Context};
+use crate::event::{Event, Message};
+use crate::evidence::Verdict;
+use crate::id::{ContactId, MessageId};
+use crate::time::Moment;
+
+/// Schemes of which a person may have several. Of any other that a channel vouches
+/// for (the user of a site), another address is another person.
+const SEVERAL: [&str; 2] = ["email", "phone"];
+
+/// Claims that one message may add.
+const MAX_CLAIMS: usize = 5;
+
+/// A claimed address may have so many characters (RFC 5321 allows 254).
+const MAX_CLAIM_CHARS: usize = 320;
+
+/// Who wrote a message, and what follows from it.
+pub(super) struct Whose {
+    pub contact_id: ContactId,
+    /// A new contact, identities, merges and claims.
+    pub changes: Changes,
+    /// A line for each proof that was weighed.
+    pub lines: Vec<String>,
+}
+
+/// The contact that wrote the message, a new one if need be. What it is vouched for
+/// becomes its own; who answered for a claim stays a contact that can be parted.
+pub(super) fn whose(
+    event: &Event,
+    message_id: &MessageId,
+    message: &Message,
+    verdict: &Verdict,
+    context: &Context,
+    now: Moment,
+) -> Whose {
+    let vouched = vouched(message_id, message);
+    let answered = answered(message_id, message, verdict, context);
+    let mut proven = vouched.clone();
+    match &answered {
+        Some((_, identity, proof)) => proven.push((identity.clone(), proof.clone())),
+        None if message.sender.verified || proven.is_empty() => {
+            let message_id = message_id.clone();
+            proven.push((message.sender.identity(), Proof::Sender { message_id }));
+        }
+        None => {}
+    }
+    let mut known = proven.iter().filter_map(|(identity, _)| context.contacts.get(identity));
+    let mut whose = match known.find(|contact| !is_other_user(contact, &vouched, context)) {
+        Some(known) => Whose {
+            contact_id: known.clone(),
+            changes: Changes::default(),
+            lines: Vec::new(),
+        },
+        None => Whose::met(event, message_id, message, &proven),
+    };
+    if let Some((contact, _, proof)) = &answered {
+        whose.is_one_with(contact, proof, context, now);
+    }
+    for (identity, proof) in &proven {
+        match context.contacts.get(identity) {
+            None => whose.owns(identity, proof),
+            Some(other) if is_other_user(other, &vouched, context) => {
+                let line = format!("{other}: another user of the same site than {}", whose.contact_id);
+                whose.lines.push(line);
+            }
+            Some(other) => whose.is_one_with(other, proof, context, now),
+        }
+    }
+    whose.claims(event, message_id, message, &proven);
+    whose
+}
+
+/// What the channel vouches for beside the sender.
+fn vouched(message_id: &MessageId, message: &Message) -> Vec<(Identity, Proof)> {
+    let mut vouched: Vec<(Identity, Proof)> = Vec::new();
+    for party in message.identities.iter().filter(|party| party.verified) {
+        let identity = party.identity();
+        let is_new = identity != message.sender.identity() && vouched.iter().all(|(known, _)| *known != identity);
+        if is_new {
+            let proof = Proof::Vouched {
+                message_id: message_id.clone(),
+                identity: identity.clone(),
+            };
+            vouched.push((identity, proof));
+        }
+    }
+    vouched
+}
+
+/// A message of ours went to an address that the conversation's contact claims, and
+/// to nobody else; this message comes from there and brings its token back: whoever
+/// began the conversation reads that mailbox. An automatic answer proves nothing, for
+/// nobody has read anything.
+fn answered(
+    message_id: &MessageId,
+    message: &Message,
+    verdict: &Verdict,
+    context: &Context,
+) -> Option<(ContactId, Identity, Proof)> {
+    if message.automatic.is_some() {
+        return None;
+    }
+    let conversation = context.conversations.get(verdict.joined.as_ref()?)?;
+    let contact = context.circles.contacts.get(&conversation.contact_id)?;
+    let identity = Identity {
+        verified: true,
+        ..message.sender.identity()
+    };
+    let claimed = (contact.id.clone(), identity.scheme.clone(), identity.address.clone());
+    // An unverified contact may be anybody.
+    if !contact.identity.verified || !context.claims.contains(&claimed) {
+        return None;
+    }
+    let question = message.evidence.signed_messages.iter().find(|id| {
+        let reference = context.signed_messages.get(id);
+        reference.is_some_and(|reference| reference.conversation_id == conversation.id)
+            && context.sent_to.get(id) == Some(&identity.address)
+    })?;
+    let proof = Proof::Answered {
+        message_id: message_id.clone(),
+        question: question.clone(),
+        identity: identity.clone(),
+    };
+    Some((contact.id.clone(), identity, proof))
+}
+
+/// Whether this contact's person is known as another user of a site than the one
+/// that the channel vouches for: somebody else sits at the same browser.
+fn is_other_user(contact: &ContactId, vouched: &[(Identity, Proof)], context: &Context) -> bool {
+    vouched.iter().any(|(identity, _)| {
+        let is_single = !SEVERAL.contains(&identity.scheme.as_str());
+        is_single
+            && context.contacts.iter().any(|(known, owner)| {
+                known.verified
+                    && known.scheme == identity.scheme
+                    && known.address != identity.address
+                    && context.circles.are_one(owner, contact)
+            })
+    })
+}
+
+impl Whose {
+    /// Whether that contact is the same person, by what was known and what this
+    /// message proves.
+    pub fn is(&self, contact: &ContactId, context: &Context) -> bool {
+        let head = |id: &ContactId| match self.changes.regrouped.get(id) {
+            Some(replacing) => replacing.row.head.clone().unwrap_or_else(|| id.clone()),
+            None => context.circles.head_of(id).clone(),
+        };
+        head(contact) == head(&self.contact_id)
+    }
+
+    /// A contact that we had not met before.
+    fn met(event: &Event, message_id: &MessageId, message: &Message, proven: &[(Identity, Proof)]) -> Self {
+        let identity = proven.first().map(|(identity, _)| identity.clone());
+        let contact = Contact {
+            id: ContactId::met_by(message_id),
+            name: message.sender.name.clone(),
+            identity: identity.unwrap_or_else(|| message.sender.identity()),
+            created_at: event.received_at,
+            head: None,
+            version: 0,
+        };
+        Self {
+            contact_id: contact.id.clone(),
+            changes: Changes {
+                contacts: vec![contact],
+                ..Changes::default()
+            },
+            lines: Vec::new(),
+        }
+    }
+
+    fn owns(&mut self, identity: &Identity, proof: &Proof) {
+        self.changes.identities.push(Owned {
+            identity: identity.clone(),
+            contact_id: self.contact_id.clone(),
+            proof: Some(proof.clone()),
+        });
+    }
+
+    fn is_one_with(&mut self, other: &ContactId, proof: &Proof, context: &Context, now: Moment) {
+        let one = &self.contact_id;
+        if context.circles.are_one(one, other) {
+            return;
+        }
+        let mut circles = context.circles.clone();
+        circles.absorb(&self.changes);
+        if circles.are_parted(one, other) {
+            let line = format!("{one} and {other}: a person of the desk has parted them");
+            self.lines.push(line);
+            return;
+        }
+        match circles.merge(one, other, proof, now) {
+            Ok(merged) => {
+                self.lines
+                    .push(format!("{one} and {other}: one person, by {}", proof.in_words()));
+                self.changes.extend(merged);
+            }
+            Err(refusal) => self.lines.push(format!("{one} and {other}: not merged: {refusal}")),
+        }
+    }
+
+    /// Keeps the addresses that nobody vouches for.
+    fn claims(&mut self, event: &Event, message_id: &MessageId, message: &Message, proven: &[(Identity, Proof)]) {
+        let is_proven = |scheme: &str, address: &str| {
+            let mut proven = proven.iter().map(|(identity, _)| identity);
+            proven.any(|identity| identity.scheme == scheme && identity.address == address)
+        };
+        let parties = std::iter::once(&message.sender).chain(&message.identities);
+        for party in parties.filter(|party| !party.verified).take(MAX_CLAIMS) {
+            let address = normalise(&party.address);
+            let is_sane = !address.is_empty() && address.chars().count() <= MAX_CLAIM_CHARS;
+            if is_sane && !is_proven(&party.scheme, &address) {
+                self.changes.claims.push(Claim {
+                    contact_id: self.contact_id.clone(),
+                    scheme: party.scheme.clone(),
+                    address,
+                    name: party.name.clone(),
+                    message_id: message_id.clone(),
+                    claimed_at: event.received_at,
+                });
+            }
+        }
+    }
+}
+
+impl Proof {
+    fn in_words(&self) -> &'static str {
+        match self {
+            Self::Sender { .. } => "the sender's verified address",
+            Self::Vouched { .. } => "an identity that the channel vouches for",
+            Self::Answered { .. } => "an answer to a message that went to this address alone",
+            Self::Person { .. } => "the word of a person of the desk",
+        }
+    }
+}
