@@ -7,6 +7,9 @@ use tests::harness::world::World;
 use super::Running;
 
 mod bad_input;
+mod chat_crowd;
+mod chat_frames;
+mod chat_refuses;
 mod chat_resumes;
 mod commands;
 mod employee_reports_incident;
@@ -62,6 +65,8 @@ pub const STORIES: &[Story] = &[
     story!(one_bad_apple, Both, false),
     story!(bad_input, Both, false),
     story!(chat_resumes, Both, false),
+    story!(chat_refuses, Both, false),
+    story!(chat_frames, Light, false),
     story!(greets_newcomers, Light, false),
     story!(starts_again, Light, false),
     story!(commands, Light, false),
@@ -69,5 +74,6 @@ pub const STORIES: &[Story] = &[
     story!(topic_is_deleted, Heavy, true),
     story!(servers_go_away, Heavy, true),
     story!(stops_without_servers, Heavy, true),
+    story!(chat_crowd, Heavy, true),
     story!(processes_are_killed, Heavy, true),
 ];

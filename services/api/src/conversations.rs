@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use bus::hints::{Hint, Typist};
 use model::conversation::{Consent, Conversation};
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
 use model::time::Moment;
@@ -95,6 +96,24 @@ pub async fn show(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Js
         conversation,
         ticket.map(|ticket| ticket.number),
     )))
+}
+
+/// Tells the contact that somebody of the desk is writing, if he looks just now.
+///
+/// Best effort; said again every few seconds while it holds.
+#[utoipa::path(post, path = "/v1/conversations/{id}/typing", operation_id = "type", tag = "conversations",
+    params(("id" = String, Path, description = "`cnv_…`")),
+    responses((status = 200, description = "The conversation", body = ConversationView), Problems))]
+pub async fn typing(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Json<ConversationView>, Error> {
+    let conversation = load(&desk, &parse(&id)?).await?;
+    if let Some(thread) = &conversation.thread_name {
+        desk.hints.publish(Hint::Typing {
+            account: conversation.account.clone(),
+            thread: thread.clone(),
+            by: Typist::Desk,
+        });
+    }
+    Ok(Json(ConversationView::of(conversation, None)))
 }
 
 /// A conversation's messages and notes in their order.

@@ -57,6 +57,8 @@ pub struct Desk {
     pub store: store::Store,
     /// Attachments and large raw inputs.
     pub blobs: bus::Blobs,
+    /// For those who look at a conversation right now.
+    pub hints: bus::hints::Hints,
 }
 
 /// The API as it stands on the desk listener.
@@ -103,6 +105,7 @@ fn closed() -> OpenApiRouter<Desk> {
         .routes(routes!(tickets::act))
         .routes(routes!(conversations::show))
         .routes(routes!(conversations::list_messages))
+        .routes(routes!(conversations::typing))
         .routes(routes!(replies::reply))
         .routes(routes!(replies::note))
         .routes(routes!(messages::show))

@@ -7,6 +7,7 @@ mod attachments;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use bus::hints::Hint;
 use model::context::Changes;
 use model::conversation::{self, Authored, Conversation, Draft, StoredMessage};
 use model::html;
@@ -202,6 +203,9 @@ async fn write(desk: &Desk, request: &Request, writing: &Writing) -> Result<(Sta
         let changes = decide(desk, &conversation, &authored, writing).await?;
         keep_files(desk, writing).await?;
         if desk.store.commit(&changes).await? == Outcome::Applied {
+            for replacing in changes.conversations.values() {
+                desk.hints.publish(Hint::changed(&replacing.row));
+            }
             let message_id = MessageId::authored(authored.author, authored.idempotency_key);
             let message = changes.messages.into_iter().find(|message| message.id == message_id);
             let message = message.ok_or_else(|| Error::Fault("the model wrote no message".into()))?;

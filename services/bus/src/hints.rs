@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use model::conversation::Conversation;
 use model::id::ConversationId;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -65,9 +66,22 @@ struct Way {
     stop: CancellationToken,
 }
 
+impl Hint {
+    /// How far this conversation has come.
+    pub fn changed(conversation: &Conversation) -> Self {
+        Self::Changed {
+            account: conversation.account.clone(),
+            thread: conversation.thread_name.clone().unwrap_or_default(),
+            conversation_id: conversation.id.clone(),
+            epoch: conversation.epoch,
+            last_sequence: conversation.last_sequence,
+        }
+    }
+}
+
 impl Hints {
     /// Within this process.
-    pub(crate) fn local() -> Self {
+    pub fn local() -> Self {
         Self {
             listeners: broadcast::Sender::new(CAPACITY),
             kafka: None,

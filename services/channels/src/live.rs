@@ -10,6 +10,9 @@ use axum::Router;
 use bus::hints::{Hint, Hints, Typist};
 use model::id::ConversationId;
 use model::time::Moment;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use store::Store;
@@ -23,6 +26,7 @@ use crate::inbox::Inbox;
 use crate::list::Accounts;
 
 const VIEWERS: &str = "live_viewers";
+const CLOSED: &str = "live_closed_sockets";
 
 /// Between two looks at all conversations that somebody looks at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -53,6 +57,13 @@ struct Inner {
     tasks: TaskTracker,
     stop: CancellationToken,
     viewers: Gauge,
+    closed: Family<Closed, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Closed {
+    account: String,
+    reason: &'static str,
 }
 
 /// A thread by its account and its name.
@@ -131,6 +142,8 @@ impl Live {
         let (goodbyes, leaving) = mpsc::channel(GOODBYES);
         let viewers = Gauge::default();
         registry.register(VIEWERS, "Sockets that show a conversation", viewers.clone());
+        let closed = Family::default();
+        registry.register(CLOSED, "Sockets that we closed", closed.clone());
         let away = accounts
             .values()
             .filter_map(|account| account.channel.declaration().live)
@@ -148,6 +161,7 @@ impl Live {
                 tasks: TaskTracker::new(),
                 stop,
                 viewers,
+                closed,
             }),
         }
     }
@@ -220,6 +234,12 @@ impl Live {
 
     pub fn blobs(&self) -> &bus::Blobs {
         &self.inner.blobs
+    }
+
+    /// Counts a socket that we closed, by the reason's name.
+    pub fn count_closed(&self, account: &str, reason: &'static str) {
+        let account = account.to_owned();
+        self.inner.closed.get_or_create(&Closed { account, reason }).inc();
     }
 
     /// Cancelled when the process stops.

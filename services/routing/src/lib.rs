@@ -13,8 +13,9 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime};
 
+use bus::hints::{Hint, Hints};
 use bus::{Batch, Bus, Reader, Record};
-use model::context::{Changes, Context, ParkedInput};
+use model::context::{Book, Changes, Context, ParkedInput};
 use model::decide::{decide, park};
 use model::event::{Event, Raw, RawContent};
 use model::time::Moment;
@@ -66,6 +67,7 @@ pub async fn run(
             let reader = bus.reader(bus::EVENTS, &group).await.map_err(Error::Bus)?;
             Router {
                 reader,
+                hints: bus.hints().clone(),
                 store,
                 metrics,
                 stop,
@@ -88,6 +90,7 @@ pub async fn run(
 /// One reader and what it applies to.
 struct Router {
     reader: Reader,
+    hints: Hints,
     store: Store,
     metrics: Metrics,
     stop: CancellationToken,
@@ -265,7 +268,18 @@ impl Router {
             return Ok(Step::Again);
         }
         self.metrics.count(&counted);
+        self.hint(&context.book, &context.changes);
         Ok(Step::Applied)
+    }
+
+    /// Wakes those who look at the conversations that came further.
+    fn hint(&self, book: &Book, changes: &Changes) {
+        for replacing in changes.conversations.values() {
+            let account = book.accounts.get(&replacing.row.account);
+            if account.is_some_and(|plan| plan.live) {
+                self.hints.publish(Hint::changed(&replacing.row));
+            }
+        }
     }
 
     /// Waits, longer each time; says whether it was told to stop.

@@ -1,6 +1,7 @@
 //! The command line: one subcommand for each role and each of the operator's
 //! errands.
 
+mod chat;
 mod check;
 mod inspect;
 mod migrate;
@@ -70,6 +71,9 @@ enum Command {
     /// Sends a message as a customer would, and shows the ticket that comes of it
     #[command(after_help = EXIT_CODES)]
     Send(send::Arguments),
+    /// Chats as a visitor of a site would, in the terminal
+    #[command(after_help = EXIT_CODES)]
+    Chat(chat::Arguments),
     /// Shows what would be made of some input; nothing is stored
     #[command(after_help = EXIT_CODES)]
     Inspect(inspect::Arguments),
@@ -99,6 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Migrate => migrate::run(settings).await,
         Command::Token(arguments) => token::run(&arguments, settings).await,
         Command::Send(arguments) => send::run(&arguments, settings).await,
+        Command::Chat(arguments) => chat::run(&arguments, settings).await,
         Command::Inspect(arguments) => inspect::run(&arguments, settings).await,
         Command::Parked(arguments) => parked::run(&arguments, settings).await,
         Command::Spool(arguments) => spool::run(&arguments, settings).await,
@@ -127,6 +132,20 @@ pub fn print(line: &str) -> Result<()> {
     Ok(())
 }
 
+/// Text of strangers, made harmless for a terminal.
+fn plain(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let is_shown = !character.is_control() || character == '\n' || character == '\t';
+            let (shown, escaped) = match is_shown {
+                true => (Some(character), None),
+                false => (None, Some(character.escape_default())),
+            };
+            shown.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
+
 /// The settings with their accounts; an errand that signs nothing needs no key.
 fn checked(settings: Settings) -> Result<Checked> {
     let keys = match keys::read(&settings)? {
@@ -151,6 +170,13 @@ mod tests {
     #[test]
     fn the_command_line_is_well_defined() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_that_is_shown_can_steer_a_terminal() {
+        assert_eq!(plain("a\nb\tc"), "a\nb\tc");
+        assert_eq!(plain("\u{1b}[2J\r\u{7}"), "\\u{1b}[2J\\r\\u{7}");
+        assert_eq!(plain("größe"), "größe");
     }
 
     #[test]

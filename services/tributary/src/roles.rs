@@ -285,6 +285,7 @@ async fn begin(
             let desk = api::Desk {
                 store: store.clone(),
                 blobs: bus.blobs().clone(),
+                hints: bus.hints().clone(),
             };
             tasks.listen("desk", listener, api::routes(desk));
         }

@@ -58,6 +58,7 @@ impl House {
         let router = api::routes(api::Desk {
             store: store.clone(),
             blobs: blobs.clone(),
+            hints: bus::hints::Hints::local(),
         });
         Self {
             store,

@@ -25,6 +25,7 @@ const ROUTES: [&str; 17] = [
     "get /v1/tickets/{number}",
     "post /v1/conversations/{id}/notes",
     "post /v1/conversations/{id}/replies",
+    "post /v1/conversations/{id}/typing",
     "post /v1/messages/{id}/resend",
     "post /v1/messages/{id}/settle",
     "post /v1/tickets/{number}/{verb}",

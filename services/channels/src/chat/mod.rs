@@ -25,6 +25,7 @@ use axum::routing::get;
 use model::calendar::BusinessTime;
 use model::outbound::{Declaration, Join, LiveView, Outbound};
 use model::time::Moment;
+use tokio::sync::Semaphore;
 
 use self::limits::Limits;
 use self::session::Site;
@@ -50,6 +51,7 @@ struct Chat {
     hours: Option<BusinessTime>,
     origins: Vec<String>,
     limits: Limits,
+    uploads: Semaphore,
 }
 
 /// Builds an account of this channel from its settings.
@@ -70,6 +72,7 @@ pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<A
     Ok(Arc::new(Chat {
         account: account.name.clone(),
         limits: Limits::new(&settings.limits)?,
+        uploads: Semaphore::new(files::UPLOADS),
         keys: surroundings.keys.clone(),
         site,
         hours,
@@ -124,7 +127,8 @@ impl Channel for Chat {
             chat: self,
             live: live.clone(),
         };
-        Some(Router::new().route(&path, get(open)).with_state(door))
+        let sockets = Router::new().route(&path, get(open)).with_state(door.clone());
+        Some(sockets.merge(files::routes(door)))
     }
 
     /// Never asked: what is written is there.
@@ -179,8 +183,6 @@ impl Chat {
         let is_allowed = |allowed: &String| allowed == "*" || allowed.eq_ignore_ascii_case(origin);
         self.origins.iter().any(is_allowed)
     }
-
-    fn closed(&self, _close: frame::Close) {}
 
     /// Whether somebody is at the desk now.
     fn is_open(&self) -> bool {

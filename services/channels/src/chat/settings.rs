@@ -5,6 +5,7 @@ use serde::Deserialize;
 use url::Url;
 
 const MAX_FORM_FIELDS: usize = 20;
+const MAX_FILE_BYTES: u64 = 50 * 1024 * 1024;
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +37,12 @@ pub(super) struct Settings {
     /// What a visitor may be asked for before the chat, beside name and email.
     #[serde(default)]
     pub form: Vec<Field>,
+    /// Of an uploaded file.
+    #[serde(default = "ten_mebibytes")]
+    pub max_file_bytes: u64,
+    /// What files may truly be, by their bytes; `*` for anything.
+    #[serde(default = "usual_types")]
+    pub file_types: Vec<String>,
     /// How the site vouches for its own users.
     pub jwt: Option<Jwt>,
     #[serde(default)]
@@ -113,6 +120,9 @@ impl Settings {
                 ));
             }
         }
+        if self.max_file_bytes > MAX_FILE_BYTES {
+            return Err(format!("max_file_bytes: at most {MAX_FILE_BYTES}"));
+        }
         if self.session_days == 0 || self.away_after_seconds == 0 {
             return Err("session_days and away_after_seconds are at least 1".to_owned());
         }
@@ -121,6 +131,10 @@ impl Settings {
 
     pub fn away_after_ms(&self) -> i64 {
         i64::from(self.away_after_seconds) * 1000
+    }
+
+    pub fn takes_type(&self, media_type: &str) -> bool {
+        self.file_types.iter().any(|taken| taken == "*" || taken == media_type)
     }
 
     pub fn session_ms(&self) -> i64 {
@@ -144,4 +158,21 @@ fn minute() -> u32 {
 
 fn month() -> u32 {
     30
+}
+
+fn ten_mebibytes() -> u64 {
+    10 * 1024 * 1024
+}
+
+fn usual_types() -> Vec<String> {
+    [
+        "application/pdf",
+        "image/gif",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "text/plain",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }

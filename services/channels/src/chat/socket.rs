@@ -40,9 +40,9 @@ const PING_AFTER: Duration = Duration::from_secs(30);
 /// Of silence after that, then it is gone.
 const PONG_WITHIN: Duration = Duration::from_secs(30);
 /// For the other side to close as well.
-const CLOSING: Duration = Duration::from_millis(500);
+const CLOSING: Duration = Duration::from_secs(1);
 /// Frames that come after the end and are thrown away.
-const LINGER_FRAMES: usize = 64;
+const LINGER_FRAMES: usize = 4_096;
 /// After the store was away.
 const RETRY: Duration = Duration::from_secs(1);
 /// Messages that are read at once.
@@ -71,9 +71,11 @@ pub(super) async fn serve(chat: Arc<Chat>, live: Live, mut websocket: WebSocket,
     };
     match end {
         End::Gone => {}
+        // The library has answered; that has to leave.
+        End::Closed => Box::pin(linger(&mut websocket)).await,
         End::Close(close) => {
             tracing::debug!(account.name = chat.account, reason = close.name(), "socket closed");
-            chat.closed(close);
+            live.count_closed(&chat.account, close.name());
             Box::pin(say_goodbye(&mut websocket, close)).await;
         }
     }
@@ -81,8 +83,10 @@ pub(super) async fn serve(chat: Arc<Chat>, live: Live, mut websocket: WebSocket,
 
 /// Why a socket ended.
 enum End {
-    /// It is closed, or broken.
+    /// The connection is lost.
     Gone,
+    /// The other side closed it.
+    Closed,
     /// We close it.
     Close(Close),
 }
@@ -588,7 +592,9 @@ async fn accept(chat: &Chat, inbox: &crate::inbox::Inbox, input: Input, id: Stri
 /// A message as its visitor sees it.
 fn shown(chat: &Chat, visitor: &Visitor, epoch: i64, stored: &StoredMessage) -> String {
     let message = &stored.message;
-    let files = message.attachments.iter().map(|file| ShownFile {
+    // What cannot be had, now or any more, is not shown.
+    let here = message.attachments.iter().filter(|file| !file.sha256.is_empty());
+    let files = here.map(|file| ShownFile {
         name: &file.name,
         media_type: &file.media_type,
         size_bytes: file.size_bytes,
@@ -614,7 +620,8 @@ fn shown(chat: &Chat, visitor: &Visitor, epoch: i64, stored: &StoredMessage) -> 
 /// The text of a frame; `None` for pings and pongs, which are answered already.
 fn text_of(heard: Option<Result<Message, axum::Error>>) -> Result<Option<Utf8Bytes>, End> {
     match heard {
-        None | Some(Ok(Message::Close(_))) => Err(End::Gone),
+        None => Err(End::Gone),
+        Some(Ok(Message::Close(_))) => Err(End::Closed),
         Some(Ok(Message::Text(text))) => Ok(Some(text)),
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
         Some(Ok(Message::Binary(_))) => Err(End::Close(Close::Binary)),
@@ -670,17 +677,24 @@ async fn say_goodbye(websocket: &mut WebSocket, close: Close) {
         code: close.code(),
         reason: close.reason().into(),
     };
-    let goodbye = async {
-        if websocket.send(Message::Close(Some(frame))).await.is_err() {
-            return;
-        }
+    // Who does not read what we write is not waited for.
+    let sent = timeout(CLOSING, websocket.send(Message::Close(Some(frame)))).await;
+    if matches!(sent, Ok(Ok(()))) {
+        linger(websocket).await;
+    }
+}
+
+/// Reads on until the other side has closed as well: a connection that is dropped
+/// with something unread takes our last words with it.
+async fn linger(websocket: &mut WebSocket) {
+    let rest = async {
         for _ in 0..LINGER_FRAMES {
             if websocket.recv().await.is_none() {
                 break;
             }
         }
     };
-    let _ = timeout(CLOSING, goodbye).await;
+    let _ = timeout(CLOSING, rest).await;
 }
 
 /// Every client gets a time of its own to come back at.

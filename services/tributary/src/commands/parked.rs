@@ -16,6 +16,7 @@ use model::time::Moment;
 use store::Store;
 use store::parked::ParkedSummary;
 
+use super::plain;
 use crate::settings::Settings;
 use crate::settings::check::Checked;
 use crate::telemetry;
@@ -151,20 +152,6 @@ async fn show(store: &Store, bus: &Bus, id: &str, raw_only: bool) -> Result<()> 
     super::print(&plain(&String::from_utf8_lossy(&bytes)))
 }
 
-/// Text of strangers, made harmless for a terminal.
-fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let is_shown = !character.is_control() || character == '\n' || character == '\t';
-            let (shown, escaped) = match is_shown {
-                true => (Some(character), None),
-                false => (None, Some(character.escape_default())),
-            };
-            shown.into_iter().chain(escaped.into_iter().flatten())
-        })
-        .collect()
-}
-
 /// Replays one after the other; one that fails stops none of the others.
 async fn replay_all(checked: &Checked, store: &Store, bus: &Bus, ids: &[String]) -> Result<()> {
     let inbox = Inbox::new(bus.clone(), &mut telemetry::registry());
@@ -225,17 +212,5 @@ async fn content(bus: &Bus, raw: &Raw) -> Result<Vec<u8>> {
             let found = bus.blobs().get(sha256).await?;
             found.with_context(|| format!("its bytes (blob {sha256}) are missing"))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_that_is_shown_can_steer_a_terminal() {
-        assert_eq!(plain("a\nb\tc"), "a\nb\tc");
-        assert_eq!(plain("\u{1b}[2J\r\u{7}"), "\\u{1b}[2J\\r\\u{7}");
-        assert_eq!(plain("größe"), "größe");
     }
 }
