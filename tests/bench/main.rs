@@ -1,10 +1,12 @@
 //! `make bench`: speed and memory as ratios of one run, on the real servers.
 //!
-//! Ingest against the floor (`floor.rs`), routing to both databases, the time
-//! from POST to ticket, memory and start. Prints a table and writes
+//! Ingest and chat against their floors (`floor.rs`, `chat.rs`), routing to both
+//! databases, the time from POST to ticket, memory and start. `bench chat` measures
+//! chat alone. Prints a table and writes
 //! `bench/results.json`. A run takes about three minutes; what it measures moves
 //! by some percent from run to run, which is why the floor is measured between.
 
+mod chat;
 mod floor;
 mod load;
 
@@ -33,13 +35,18 @@ const BACKLOG: u64 = 30_000;
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, role, listen, kafka] = arguments.as_slice()
-        && role == "floor"
-    {
-        return floor::serve(listen.parse()?, kafka, SECRET).await;
+    let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
+    match words[..] {
+        ["floor", listen, kafka] => return floor::serve(listen.parse()?, kafka, SECRET).await,
+        ["chat_floor", listen, kafka] => return chat::serve_floor(listen.parse()?, kafka).await,
+        ["visitors", address, count] => return chat::visit(address.parse()?, count.parse()?).await,
+        _ => {}
     }
     let servers = Servers::new(String::new())?;
-    let measured = measure(&servers).await;
+    let measured = match words[..] {
+        ["chat"] => measure_chat(&servers).await,
+        _ => measure(&servers).await,
+    };
     servers.stop().await?;
     let rows = measured?;
     report(&rows)
@@ -109,8 +116,20 @@ async fn measure(servers: &Servers) -> Result<Vec<Row>> {
     rows.push(Row::at_least("routed_postgres", rate, "messages/s", 5_000.0));
     let heavy = Site::new(servers, "heavy", Some(&bus), Some(&database))?;
     latency(&heavy, &mut rows).await?;
-    // Last, because nobody routes what this leaves in Kafka.
+    // Last, because nobody routes what these leave in Kafka.
     ingest(&heavy, kafka.port, &mut rows).await?;
+    rows.extend(measure_chat(servers).await?);
+    Ok(rows)
+}
+
+async fn measure_chat(servers: &Servers) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let (kafka, postgres) = tokio::try_join!(servers.kafka(), servers.postgres())?;
+    let bus = format!("kafka:127.0.0.1:{}", kafka.port);
+    let database = format!("postgres://tributary@127.0.0.1:{}/tributary", postgres.port);
+    let site = Site::new(servers, "chat", Some(&bus), Some(&database))?.with(chat::ACCOUNT)?;
+    site.command(&["migrate"]).await?;
+    chat::measure(&site, kafka.port, &mut rows).await?;
     Ok(rows)
 }
 
@@ -176,6 +195,14 @@ secrets = ["{SECRET}"]
         Ok(Self { folder, public, desk })
     }
 
+    /// With more settings.
+    fn with(self, settings: &str) -> Result<Self> {
+        let path = self.folder.join("tributary.toml");
+        let text = std::fs::read_to_string(&path)? + settings;
+        std::fs::write(path, text)?;
+        Ok(self)
+    }
+
     fn target(&self) -> Result<Target> {
         Target::new(self.public, "bench", SECRET)
     }
@@ -216,7 +243,7 @@ async fn start_and_rest(site: &Site, rows: &mut Vec<Row>) -> Result<()> {
 async fn ingest(site: &Site, kafka_port: u16, rows: &mut Vec<Row>) -> Result<()> {
     let [port] = free_ports()?;
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut floor = start_floor(listen, kafka_port).await?;
+    let mut floor = start_floor("floor", listen, kafka_port).await?;
     let gateway = site.start("gateway").await?;
     let (floor_target, gateway_target) = (Target::new(listen, "bench", SECRET)?, site.target()?);
     let time = Duration::from_secs(SECONDS);
@@ -250,9 +277,9 @@ async fn ingest(site: &Site, kafka_port: u16, rows: &mut Vec<Row>) -> Result<()>
     Ok(())
 }
 
-async fn start_floor(listen: SocketAddr, kafka_port: u16) -> Result<Child> {
+async fn start_floor(role: &str, listen: SocketAddr, kafka_port: u16) -> Result<Child> {
     let child = Command::new(std::env::current_exe()?)
-        .args(["floor", &listen.to_string(), &format!("127.0.0.1:{kafka_port}")])
+        .args([role, &listen.to_string(), &format!("127.0.0.1:{kafka_port}")])
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .spawn()
@@ -394,7 +421,12 @@ async fn latency(site: &Site, rows: &mut Vec<Row>) -> Result<()> {
 
 fn report(rows: &[Row]) -> Result<()> {
     println!();
-    let mut results = serde_json::Map::new();
+    let file = repository().join("bench/results.json");
+    // What was not measured this time stays.
+    let before = std::fs::read(&file)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut results: serde_json::Map<String, Value> = before.unwrap_or_default();
     for row in rows {
         let target = match row.target {
             Some((true, target)) => format!("≥ {target}"),
@@ -416,7 +448,6 @@ fn report(rows: &[Row]) -> Result<()> {
             json!({ "value": value, "unit": row.unit, "target": target }),
         );
     }
-    let file = repository().join("bench/results.json");
     std::fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
     std::fs::write(&file, serde_json::to_string_pretty(&Value::Object(results))? + "\n")?;
     println!("\nalso in bench/results.json");
