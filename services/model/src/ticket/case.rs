@@ -60,17 +60,17 @@ pub const CASE: Kind = Kind {
         },
         Verb {
             name: Verb::HOLD_FOR_CUSTOMER,
-            from: &["new", "open", "awaiting_info", "on_hold"],
+            from: UNRESOLVED,
             to: "awaiting_info",
         },
         Verb {
             name: Verb::HOLD_INTERNALLY,
-            from: &["new", "open", "awaiting_info", "on_hold"],
+            from: UNRESOLVED,
             to: "on_hold",
         },
         Verb {
             name: Verb::RESOLVE,
-            from: &["new", "open", "awaiting_info", "on_hold"],
+            from: UNRESOLVED,
             to: "resolved",
         },
         Verb {
@@ -85,8 +85,11 @@ pub const CASE: Kind = Kind {
         },
         Verb {
             name: Verb::CANCEL,
-            from: &["new", "open", "awaiting_info", "on_hold"],
+            from: UNRESOLVED,
             to: "cancelled",
         },
     ],
 };
+
+/// Whatever is still to be solved.
+const UNRESOLVED: &[&str] = &["new", "open", "awaiting_info", "on_hold"];

@@ -61,17 +61,17 @@ pub const INCIDENT: Kind = Kind {
         },
         Verb {
             name: Verb::HOLD_FOR_CUSTOMER,
-            from: &["new", "in_progress", "awaiting_caller", "on_hold"],
+            from: UNRESOLVED,
             to: "awaiting_caller",
         },
         Verb {
             name: Verb::HOLD_INTERNALLY,
-            from: &["new", "in_progress", "awaiting_caller", "on_hold"],
+            from: UNRESOLVED,
             to: "on_hold",
         },
         Verb {
             name: Verb::RESOLVE,
-            from: &["new", "in_progress", "awaiting_caller", "on_hold"],
+            from: UNRESOLVED,
             to: "resolved",
         },
         Verb {
@@ -86,8 +86,11 @@ pub const INCIDENT: Kind = Kind {
         },
         Verb {
             name: Verb::CANCEL,
-            from: &["new", "in_progress", "awaiting_caller", "on_hold"],
+            from: UNRESOLVED,
             to: "cancelled",
         },
     ],
 };
+
+/// Whatever is still to be solved.
+const UNRESOLVED: &[&str] = &["new", "in_progress", "awaiting_caller", "on_hold"];
