@@ -93,7 +93,8 @@ async fn idle(site: &Site, rows: &mut Vec<Row>) -> Result<()> {
         .spawn()
         .context("cannot start the visitors")?;
     let output = clients.stdout.take().context("no output")?;
-    let ready = tokio::time::timeout(Duration::from_secs(120), BufReader::new(output).lines().next_line());
+    let mut lines = BufReader::new(output).lines();
+    let ready = tokio::time::timeout(Duration::from_secs(120), lines.next_line());
     ensure!(
         ready.await.context("the visitors did not come in")?? == Some("ready".to_owned()),
         "no visitors"
