@@ -1,6 +1,6 @@
 //! Posts an answer to the account's `deliver_url`, signed by Standard Webhooks.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +9,7 @@ use model::time::Moment;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::Target;
 use crate::channel::Sent;
@@ -17,6 +18,8 @@ use crate::limit::retry_after;
 
 /// Of an answer to us, so much is looked at.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// For what stands behind the status, which says all that matters.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 struct Post<'a> {
@@ -94,7 +97,7 @@ async fn outcome(id: &str, mut response: reqwest::Response) -> Sent {
     let status = response.status();
     let after = retry_after(response.headers());
     // The connection is used again only if its answer was read.
-    let _ = read_body(&mut response, MAX_ANSWER_BYTES).await;
+    let _ = timeout(ANSWER_TIMEOUT, read_body(&mut response, MAX_ANSWER_BYTES)).await;
     let error = format!("the receiver answered {status}");
     match status {
         status if status.is_success() => Sent::Accepted {
@@ -275,6 +278,32 @@ mod tests {
         check(503, Some("99999999999"), "later Some(86400)").await;
         // Nothing followed the redirects.
         assert_eq!(receiver.got.lock().unwrap().len(), 14);
+    }
+
+    #[tokio::test]
+    async fn what_never_ends_behind_the_status_holds_nothing_up() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let holding = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 4096]).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx";
+            stream.write_all(answer).await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let http = Guard::new(true).unwrap();
+        let target = Target {
+            url: http.url(&url).unwrap(),
+            secret: WebhookSecret::parse(SECRET).unwrap(),
+            http,
+        };
+        let begun = std::time::Instant::now();
+        let sent = send(&target, &outbound(), &[b"hello".to_vec()]).await;
+        assert!(matches!(sent, Sent::Accepted { .. }), "{sent:?}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        holding.await.unwrap();
     }
 
     #[tokio::test]
