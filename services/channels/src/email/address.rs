@@ -55,6 +55,24 @@ pub fn is_sane(address: &str) -> bool {
         && is_domain
 }
 
+/// A header's value without its comments, which may be nested; a quote is text.
+pub fn without_comments(value: &[u8]) -> String {
+    let value = &value[..value.len().min(MAX_HEADER_BYTES)];
+    let mut depth = 0_u32;
+    let is_outside = |character: &char| {
+        match character {
+            '(' => depth += 1,
+            ')' if depth > 0 => {
+                depth -= 1;
+                return false;
+            }
+            _ => {}
+        }
+        depth == 0
+    };
+    decode::as_text(value).chars().filter(is_outside).collect()
+}
+
 /// One entry of a list, taken apart.
 #[derive(Default)]
 struct Entry {

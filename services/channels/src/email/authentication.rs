@@ -240,6 +240,58 @@ mod tests {
         check(&format!("{pass}From: Anna@EXAMPLE.com\n"), true);
         check(&format!("{pass}From: nobody\n"), false);
         check(pass, false);
+        // Lines that are none, and names that only look alike.
+        check(&format!("X: y\r{pass}{from}"), false);
+        check(&format!("X: y\n {pass}{from}"), false);
+        check(&format!("{pass}From: anna@example.com\rFrom: eve@evil.test\n"), false);
+        check(&format!("{pass}From: anna@example.com\u{200b}\n"), false);
+        check(&format!("{pass}From: anna@ex\u{430}mple.com\n"), false);
+        check(&format!("{pass}From: =?utf-8?q?anna=40example.com?=\n"), false);
+        check(
+            &format!("{pass}From: =?utf-8?q?=3Canna=40example.com=3E?= <eve@evil.test>\n"),
+            false,
+        );
+        check(&format!("{pass}From: \"anna@example.com\" <eve@evil.test>\n"), false);
+        check(&format!("{pass}From: <eve@evil.test> <anna@example.org>\n"), false);
+        check(
+            &format!("{pass}From: friends: anna@example.com, eve@evil.test;\n"),
+            false,
+        );
+        check(&format!("{pass}From: <@evil.test,@example.com:eve@evil.test>\n"), false);
+        check(
+            &format!("Authentication-Results:\n mail.test;\n\tdmarc=pass\n header.from=example.com\n{from}"),
+            true,
+        );
+        check(
+            &format!("AUTHENTICATION-RESULTS: Mail.Test;dmarc=pass header.from=example.com;\n{from}"),
+            true,
+        );
+        check(
+            &format!("Authentication-Results: m\u{430}il.test; dmarc=pass header.from=example.com\n{from}"),
+            false,
+        );
+        check(
+            &format!("Authentication-Results: mail.test\0; dmarc=pass header.from=example.com\n{from}"),
+            false,
+        );
+        check(
+            &format!("Authentication-Results: mail.test.; dmarc=pass header.from=example.com\n{from}"),
+            false,
+        );
+        check(
+            &format!("Authentication-Results: (mail.test) evil.test; dmarc=pass header.from=example.com\n{from}"),
+            false,
+        );
+        check(
+            &format!("Authentication-Results: evil.test\r mail.test; dmarc=pass header.from=example.com\n{from}"),
+            false,
+        );
+        check(
+            &format!(
+                "Authentication-Results: mail.test; dmarc=pass (header.from=example.com) header.from=evil.test\n{from}"
+            ),
+            false,
+        );
     }
 
     #[test]

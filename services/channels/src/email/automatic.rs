@@ -5,7 +5,7 @@ use model::event::Automatic;
 
 use super::address::{self, Mailbox};
 use super::mime::{Headers, Mail};
-use super::{decode, parameters, report, tokens};
+use super::{decode, report, tokens};
 use crate::signature::Keys;
 
 /// Marks of automatic answers beside `Auto-Submitted`, as name and beginning of
@@ -31,15 +31,24 @@ const REPLY_MARKS: &[(&str, &str)] = &[
 const LIST_MARKS: &[(&str, &str)] = &[
     ("list-id", ""),
     ("list-post", ""),
+    ("list-help", ""),
+    ("list-owner", ""),
+    ("list-archive", ""),
+    ("list-subscribe", ""),
     ("list-unsubscribe", ""),
     ("x-mailing-list", ""),
     ("mailing-list", ""),
     ("precedence", "list"),
     ("precedence", "bulk"),
     ("precedence", "junk"),
+    ("x-precedence", "list"),
+    ("x-precedence", "bulk"),
+    ("x-precedence", "junk"),
+    // Lists and ticket systems that guard themselves against loops.
+    ("x-loop", ""),
 ];
 
-/// Local parts that nobody reads.
+/// Beginnings of local parts that nobody reads.
 const DEAF: &[&str] = &[
     "noreply",
     "donotreply",
@@ -48,7 +57,6 @@ const DEAF: &[&str] = &[
     "mailerdaemon",
     "postmaster",
     "bounce",
-    "bounces",
     "nobody",
 ];
 
@@ -77,7 +85,7 @@ pub fn classify(mail: &Mail, sender: Option<&Mailbox>, keys: &Keys) -> Option<Au
     if has_null_path && report::names_ours(mail, keys) {
         return Some(Automatic::Bounce);
     }
-    if (!submitted.is_empty() && submitted != "no") || report.is_some() {
+    if !submitted.is_empty() || report.is_some() {
         return Some(Automatic::Generated);
     }
     if has_mark(headers, LIST_MARKS) {
@@ -95,7 +103,8 @@ pub fn is_suppressed(headers: &Headers, sender: Option<&Mailbox>, addressed: &[M
     let ours = address::base(ours);
     let is_addressed = addressed.iter().any(|mailbox| address::base(&mailbox.address) == ours);
     let is_answerable = sender.is_some_and(|mailbox| {
-        let is_deaf = DEAF.contains(&plain_local(&mailbox.address).as_str());
+        let local = plain_local(&mailbox.address);
+        let is_deaf = DEAF.iter().any(|beginning| local.starts_with(beginning));
         !is_deaf && address::base(&mailbox.address) != ours
     });
     asks || has_null_path(headers) || !is_addressed || !is_answerable
@@ -124,15 +133,19 @@ fn report_type<'a>(mail: &'a Mail) -> Option<&'a str> {
 
 /// The topmost counts: servers prepend it.
 fn has_null_path(headers: &Headers) -> bool {
-    headers
-        .first("return-path")
-        .is_some_and(|value| value.trim_ascii() == b"<>")
+    let path = headers.first("return-path");
+    path.is_some_and(|value| address::without_comments(value).split_whitespace().collect::<String>() == "<>")
 }
 
-/// The value of Auto-Submitted in lower case, without parameters and comments.
+/// The value of Auto-Submitted in lower case, without parameters and comments; of
+/// several, the first that says anything but `no`.
 fn submitted(headers: &Headers) -> String {
-    let (word, _) = parameters::with_parameters(headers.first("auto-submitted").unwrap_or_default());
-    word
+    let mut words = headers.all("auto-submitted").map(|value| {
+        let value = address::without_comments(value).to_lowercase();
+        let mut words = value.split([';', ' ', '\t', '\r', '\n']);
+        words.find(|word| !word.is_empty()).unwrap_or_default().to_owned()
+    });
+    words.find(|word| !word.is_empty() && word != "no").unwrap_or_default()
 }
 
 fn has_mark(headers: &Headers, marks: &[(&str, &str)]) -> bool {
@@ -221,6 +234,25 @@ mod tests {
         check("Precedence: Bulk\n", Some(Automatic::List));
         check("List-Unsubscribe: <mailto:x@y>\n", Some(Automatic::List));
         check("X-Failed-Recipients: a@b.c\n", Some(Automatic::Bounce));
+        // Written in other ways than most do.
+        check(
+            "Auto-Submitted: no\nAuto-Submitted: auto-replied\n",
+            Some(Automatic::Reply),
+        );
+        check("Auto-Submitted: (x) AUTO-REPLIED\n", Some(Automatic::Reply));
+        check("Auto-Submitted:\n auto-replied\n", Some(Automatic::Reply));
+        check("Auto-Submitted : auto-generated\n", Some(Automatic::Generated));
+        check("auto-submitted: yes\n", Some(Automatic::Generated));
+        check("Return-Path: < >\n", Some(Automatic::Generated));
+        check("Return-Path: <> (bounce)\n", Some(Automatic::Generated));
+        check("Return-Path:\n <>\n", Some(Automatic::Generated));
+        check("Return-Path:\n", None);
+        check("Return-Path: anna@example.com (<>)\n", None);
+        check("X-Loop: help@elsewhere.example\n", Some(Automatic::List));
+        check("X-Precedence: BULK\n", Some(Automatic::List));
+        check("List-Help: <mailto:x@y>\n", Some(Automatic::List));
+        check("List-Price: 7\n", None);
+        check("Subject: x\rAuto-Submitted: auto-replied\n", None);
     }
 
     #[test]
@@ -274,6 +306,8 @@ mod tests {
         check("From: do_not_reply@example.com\nTo: support@example.org", true);
         check("From: noreply+17@example.com\nTo: support@example.org", true);
         check("From: norepa@example.com\nTo: support@example.org", false);
+        check("From: no-reply-orders@example.com\nTo: support@example.org", true);
+        check("From: bounce-123-anna=b.c@example.com\nTo: support@example.org", true);
         check("To: support@example.org", true);
         check(
             &format!("X-Auto-Response-Suppress: OOF, AutoReply\n{from}\nTo: support@example.org"),

@@ -13,6 +13,10 @@ use super::{decode, parameters};
 const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// HTML of one mail beyond this is not sanitised, but kept as an attachment.
 const MAX_HTML_BYTES: usize = 2 * html::MAX_BYTES;
+/// Nor are more parts than this: each may be nested as deep as it takes long.
+const MAX_HTML_PARTS: usize = 50;
+/// Of a part of plain text, so much is decoded to be shown.
+const MAX_DECODED_BYTES: usize = 4 * MAX_TEXT_BYTES;
 
 /// The parts of a mail by what they are for.
 #[derive(Debug, Default)]
@@ -115,7 +119,8 @@ impl Choice {
         let mut cleaned = HashMap::new();
         for number in self.text.iter().chain(&self.html) {
             let part = &mail.parts[*number];
-            if part.media_type == "text/html" && !cleaned.contains_key(number) && part.body.len() <= budget {
+            let is_new = part.media_type == "text/html" && !cleaned.contains_key(number);
+            if is_new && cleaned.len() < MAX_HTML_PARTS && part.body.len() <= budget {
                 budget -= part.body.len();
                 cleaned.insert(*number, html::clean(&charset_text(part)));
             }
@@ -140,14 +145,23 @@ impl Choice {
 
 impl Content {
     fn take_text(&mut self, mail: &Mail, choice: &Choice, cleaned: &HashMap<usize, html::Cleaned>) {
+        let mut is_whole = true;
         for number in &choice.text {
+            is_whole &= self.text.len() <= MAX_TEXT_BYTES;
+            if !is_whole {
+                break;
+            }
             let part = &mail.parts[*number];
             let text = match part.media_type.as_str() {
                 "text/html" => cleaned
                     .get(number)
                     .map(|cleaned| cleaned.text.clone())
                     .unwrap_or_default(),
-                _ => plain_text(part),
+                _ => {
+                    let (text, is_all) = plain_text(part);
+                    is_whole &= is_all;
+                    text
+                }
             };
             if !self.text.is_empty() && !text.is_empty() {
                 self.text.push('\n');
@@ -161,7 +175,7 @@ impl Content {
                 .collect::<Vec<_>>()
                 .join("\n");
         }
-        if self.text.len() > MAX_TEXT_BYTES {
+        if !is_whole || self.text.len() > MAX_TEXT_BYTES {
             self.text.truncate(self.text.floor_char_boundary(MAX_TEXT_BYTES));
             for part in choice.text.iter().map(|number| &mail.parts[*number]) {
                 // HTML is kept by `take_html`.
@@ -180,8 +194,7 @@ impl Content {
             is_whole &= cleaned.get(&number).is_some_and(|cleaned| cleaned.html.is_some());
         }
         for number in &choice.html {
-            // Escaping makes text five times as long.
-            is_whole &= body.len() <= MAX_HTML_BYTES && mail.parts[*number].body.len() <= MAX_HTML_BYTES;
+            is_whole &= body.len() <= MAX_HTML_BYTES;
             if !is_whole {
                 break;
             }
@@ -191,7 +204,11 @@ impl Content {
             match cleaned.get(number).and_then(|cleaned| cleaned.html.as_ref()) {
                 Some(html) => body.push_str(html),
                 None if is_html(number) => {}
-                None => body.push_str(&escaped(&plain_text(&mail.parts[*number]))),
+                None => {
+                    let (text, is_all) = plain_text(&mail.parts[*number]);
+                    is_whole &= is_all;
+                    body.push_str(&escaped(&text));
+                }
             }
         }
         if !is_whole {
@@ -248,18 +265,29 @@ fn is_attachment(part: &Part) -> bool {
 }
 
 fn charset_text(part: &Part) -> String {
-    let label = part.parameters.get("charset").map_or("", String::as_str);
-    decode::charset(label, &part.bytes())
+    decode::charset(label(part), &part.bytes())
+}
+
+fn label<'a>(part: &'a Part) -> &'a str {
+    part.parameters.get("charset").map_or("", String::as_str)
 }
 
 /// Lines end in a line feed; soft line ends (RFC 3676, `format=flowed`) are undone.
-fn plain_text(part: &Part) -> String {
+/// And whether it is all of it.
+fn plain_text(part: &Part) -> (String, bool) {
+    let mut bytes = part.bytes();
+    let is_all = bytes.len() <= MAX_DECODED_BYTES;
+    bytes.truncate(MAX_DECODED_BYTES);
+    (unfolded(part, &decode::charset(label(part), &bytes)), is_all)
+}
+
+fn unfolded(part: &Part, text: &str) -> String {
     let parameter = |name: &str, value: &str| {
         part.parameters
             .get(name)
             .is_some_and(|found| found.eq_ignore_ascii_case(value))
     };
-    let text = charset_text(part).replace("\r\n", "\n").replace('\r', "\n");
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     if !parameter("format", "flowed") {
         return text.trim_end().to_owned();
     }

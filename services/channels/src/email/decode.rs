@@ -9,8 +9,10 @@ use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 
 /// A header for people is cut after this many bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
-/// So much of an undeclared text is looked at.
-const MAX_GUESS_BYTES: usize = 64 * 1024;
+/// So much of an undeclared text is looked at, from where it is not ASCII any more.
+const MAX_GUESS_BYTES: usize = 16 * 1024;
+/// The same of a header: guessing is slow, and headers are many.
+const MAX_HEADER_GUESS_BYTES: usize = 1024;
 
 /// Undoes a Content-Transfer-Encoding. An unknown one leaves the bytes as they are.
 pub fn transfer(encoding: &[u8], body: &[u8]) -> Vec<u8> {
@@ -34,12 +36,14 @@ pub fn charset(label: &str, bytes: &[u8]) -> String {
         (None, Some(text)) => Cow::Borrowed(text),
         (Some(encoding), Some(text)) if encoding == UTF_8 || encoding == WINDOWS_1252 => Cow::Borrowed(text),
         (Some(encoding), None) if encoding == UTF_8 => damaged_utf8(bytes),
-        (Some(encoding), None) if encoding == WINDOWS_1252 && bytes.contains(&0x1b) => guess(bytes).decode(bytes).0,
+        (Some(encoding), None) if encoding == WINDOWS_1252 && bytes.contains(&0x1b) => {
+            guess(bytes, MAX_GUESS_BYTES).decode(bytes).0
+        }
         (Some(encoding), utf8) => match (encoding.decode(bytes), utf8) {
             ((_, _, true), Some(text)) => Cow::Borrowed(text),
             ((text, ..), _) => text,
         },
-        (None, None) => guess(bytes).decode(bytes).0,
+        (None, None) => guess(bytes, MAX_GUESS_BYTES).decode(bytes).0,
     };
     without_nul(text.strip_prefix('\u{feff}').unwrap_or(&text))
 }
@@ -60,7 +64,7 @@ pub fn header_text(value: &[u8]) -> String {
 pub fn as_text(value: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(value) {
         Ok(text) => Cow::Borrowed(text),
-        Err(_) => guess(value).decode(value).0,
+        Err(_) => guess(value, MAX_HEADER_GUESS_BYTES).decode(value).0,
     }
 }
 
@@ -115,9 +119,13 @@ pub fn without_nul(text: &str) -> String {
     text.replace('\0', "")
 }
 
-fn guess(bytes: &[u8]) -> &'static Encoding {
+fn guess(bytes: &[u8], max_bytes: usize) -> &'static Encoding {
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
-    detector.feed(&bytes[..bytes.len().min(MAX_GUESS_BYTES)], true);
+    let says_something = |byte: &u8| !byte.is_ascii() || *byte == 0x1b;
+    let start = bytes.iter().position(says_something).unwrap_or(0);
+    // With the word that it stands in.
+    let window = &bytes[start.saturating_sub(64)..];
+    detector.feed(&window[..window.len().min(max_bytes)], true);
     detector.guess(None, Utf8Detection::Allow)
 }
 
@@ -129,7 +137,7 @@ fn damaged_utf8(bytes: &[u8]) -> Cow<'_, str> {
     if broken * 2 <= foreign {
         text
     } else {
-        guess(bytes).decode(bytes).0
+        guess(bytes, MAX_GUESS_BYTES).decode(bytes).0
     }
 }
 

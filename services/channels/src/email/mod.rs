@@ -29,6 +29,9 @@ mod report;
 mod tls;
 mod tokens;
 
+#[cfg(test)]
+mod hostile;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

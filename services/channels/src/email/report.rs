@@ -11,6 +11,9 @@ use crate::signature::Keys;
 /// So much of a report's text is searched for a Message-ID of ours.
 const MAX_SEARCHED_BYTES: usize = 256 * 1024;
 const MAX_ERROR_CHARS: usize = 500;
+/// Parts that are read as statuses, and bytes of each.
+const MAX_STATUSES: usize = 10;
+const MAX_STATUS_BYTES: usize = 64 * 1024;
 
 /// What a bounce says of a message of ours. Which message that was, only a
 /// Message-ID with our signature tells: in the mail that is returned, or
@@ -20,7 +23,11 @@ pub fn failure(mail: &Mail, keys: &Keys) -> Option<DeliveryReport> {
         .parts
         .iter()
         .filter(|part| part.media_type.ends_with("delivery-status"))
-        .map(|part| decode::charset("utf-8", &part.bytes()))
+        .take(MAX_STATUSES)
+        .map(|part| {
+            let bytes = part.bytes();
+            decode::charset("utf-8", &bytes[..bytes.len().min(MAX_STATUS_BYTES)])
+        })
         .collect();
     let error = match statuses.is_empty() {
         true => Some("the mail came back".to_owned()),
