@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use model::error::Refusal;
+use model::error::{Refusal, chain};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
@@ -216,18 +216,6 @@ fn retry_after(response: &mut Response) {
     response
         .headers_mut()
         .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-}
-
-/// The error and its sources on one line.
-fn chain(error: &(dyn Source + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

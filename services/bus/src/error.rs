@@ -27,17 +27,7 @@ impl Error {
     }
 }
 
-/// The error and its causes in one line.
+/// What was being done, and what came of it.
 pub(crate) fn describe(doing: &str, error: &dyn std::error::Error) -> String {
-    let mut text = format!("{doing}: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Some errors repeat their cause in their own words.
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+    format!("{doing}: {}", model::error::chain(error))
 }

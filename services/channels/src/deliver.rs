@@ -11,6 +11,7 @@ mod attempt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use model::error::chain;
 use model::id::MessageId;
 use model::time::Moment;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -308,7 +309,7 @@ impl Deliverer {
                 }
                 // The provider's words are the only strange thing in it.
                 Err(error @ store::Error::Refused { .. }) if bare(&settlement) != settlement => {
-                    let error = crate::guard::describe(&error);
+                    let error = chain(&error);
                     tracing::warn!(account.name = name, message.id = %message_id, error, "outcome refused, writing it bare");
                     settlement = bare(&settlement);
                 }
@@ -352,7 +353,7 @@ impl Deliverer {
 async fn wait_out(account: &str, error: store::Error) -> Result<(), store::Error> {
     match error {
         store::Error::Unavailable { .. } => {
-            let error = crate::guard::describe(&error);
+            let error = chain(&error);
             tracing::warn!(account.name = account, error, "outbox not reached");
             sleep(backoff::jittered(STORE_WAIT)).await;
             Ok(())

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use model::error::chain;
 use reqwest::Method;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
@@ -70,28 +71,13 @@ impl Guard {
 /// Reads a response's body up to `max_bytes`; more is an error.
 pub async fn read_body(response: &mut reqwest::Response, max_bytes: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error.without_url()))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error.without_url()))? {
         if body.len() + chunk.len() > max_bytes {
             return Err(format!("the answer is longer than {max_bytes} bytes"));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// The chain of causes in one line, without the URL (it may hold a secret).
-pub fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 struct Resolver {
@@ -291,7 +277,7 @@ mod tests {
         let guard = Guard::new(false).unwrap();
         let url = guard.url(&text).unwrap();
         let error = guard.post(&url).unwrap().send().await.unwrap_err().without_url();
-        let error = describe(&error);
+        let error = chain(&error);
         assert!(error.contains("localhost is a private"), "{error}");
     }
 }

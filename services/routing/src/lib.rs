@@ -17,6 +17,7 @@ use bus::hints::{Hint, Hints};
 use bus::{Batch, Bus, Reader, Record};
 use model::context::{Book, Changes, Context, ParkedInput};
 use model::decide::{decide, park};
+use model::error::chain;
 use model::event::{Event, Raw, RawContent};
 use model::time::Moment;
 use store::Store;
@@ -375,16 +376,4 @@ fn park_record(topic: &str, partition: i32, record: &Record, reason: &str) -> Ch
             ..Changes::default()
         },
     }
-}
-
-/// An error and its sources in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use model::error::chain;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -262,16 +263,4 @@ pub(crate) async fn holds(connection: &mut Connection, name: &str, fence: i64) -
     .execute(connection)
     .await?;
     Ok(held == 1)
-}
-
-/// The error and what caused it, in one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -9,6 +9,7 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use model::error::chain;
 use model::outbound::Outbound;
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
@@ -196,15 +197,7 @@ fn later(failure: Failure) -> Sent {
 
 /// The chain of causes in one line.
 fn describe(error: &Error) -> String {
-    let mut text = format!("SMTP: {error}");
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
+    let text = format!("SMTP: {}", chain(error));
     text.chars()
         .map(|character| if character.is_control() { ' ' } else { character })
         .take(500)

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use model::error::chain;
 use model::outbound::Outbound;
 use model::time::Moment;
 use reqwest::StatusCode;
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 
 use super::Target;
 use crate::channel::Sent;
-use crate::guard::{describe, read_body};
+use crate::guard::read_body;
 use crate::limit::retry_after;
 
 /// Of an answer to us, so much is looked at.
@@ -64,7 +65,7 @@ pub async fn send(target: &Target, outbound: &Outbound, files: &[Vec<u8>]) -> Se
         Ok(response) => outcome(id, response).await,
         Err(error) => Sent::Later {
             after: None,
-            error: describe(&error.without_url()),
+            error: chain(&error.without_url()),
         },
     }
 }
