@@ -289,7 +289,7 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let holding = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx";
             stream.write_all(answer).await.unwrap();
             let _ = stream.read_to_end(&mut Vec::new()).await;
