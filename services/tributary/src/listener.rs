@@ -47,7 +47,7 @@ pub async fn serve(name: &'static str, listener: TcpListener, routes: Router, st
             Some(_) = connections.join_next() => {}
             accepted = accept(&listener, &room) => match accepted {
                 Ok((stream, peer, permit)) => {
-                    let connection = connection(stream, peer, routes.clone(), stop.clone());
+                    let connection = connection(stream, peer, routes.clone(), HEAD_TIMEOUT, stop.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(permit);
@@ -82,7 +82,13 @@ async fn accept(
     Ok((stream, peer, permit))
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    routes: Router,
+    head_timeout: Duration,
+    stop: CancellationToken,
+) {
     // Answers are small and complete: waiting for more to send only adds delay.
     let _ = stream.set_nodelay(true);
     // Limits for each address need to know it.
@@ -93,7 +99,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: C
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), routes)
         .with_upgrades();
@@ -176,6 +182,32 @@ mod tests {
         assert!(answer(&mut stream).await.starts_with("HTTP/1.1 431"));
         server.stop.cancel();
         server.serving.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_sends_no_whole_head_in_time_is_cut_off() {
+        let check = async |sent: &[u8], answered: &str| {
+            let listener = bind("public", "127.0.0.1:0").await.unwrap();
+            let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (accepted, peer) = listener.accept().await.unwrap();
+            let routes = Router::new().route("/", get(async || "done"));
+            let serving = connection(
+                accepted,
+                peer,
+                routes,
+                Duration::from_millis(100),
+                CancellationToken::new(),
+            );
+            stream.write_all(sent).await.unwrap();
+            // Without a time-out neither side would come to its end.
+            let both = async { tokio::join!(serving, answer(&mut stream)) };
+            let ((), found) = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
+            assert!(found.ends_with(answered), "{found}");
+        };
+        check(b"", "").await;
+        check(b"GET / HTTP/1.1\r\nhost: x\r\n", "").await;
+        // Idle after an answer.
+        check(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", "done").await;
     }
 
     #[tokio::test]
