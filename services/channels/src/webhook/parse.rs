@@ -91,7 +91,7 @@ pub fn parse(account: &str, input: &Input) -> Result<Parsed, Unparsed> {
         Some(text) => Some(Moment::parse(text).ok_or_else(|| rejected("sent_at is no RFC 3339 moment"))?),
         None => None,
     };
-    let (text, html) = contents(&post)?;
+    let (text, html) = contents(post.text, post.html)?;
     let (attachments, blobs) = files(post.attachments)?;
     let message = Message {
         sender: Party {
@@ -185,15 +185,15 @@ fn check(post: &Post) -> Result<(), Unparsed> {
 }
 
 /// The text, from the HTML if there is no other; and the HTML, sanitised.
-fn contents(post: &Post) -> Result<(String, Option<String>), Unparsed> {
-    let text = post.text.as_ref().filter(|text| !text.trim().is_empty());
-    let html = post.html.as_ref().filter(|html| !html.trim().is_empty());
+fn contents(text: Option<String>, html: Option<String>) -> Result<(String, Option<String>), Unparsed> {
+    let text = text.filter(|text| !text.trim().is_empty());
+    let html = html.filter(|html| !html.trim().is_empty());
     match (text, html) {
         (None, None) => Err(rejected("neither text nor html says anything")),
-        (Some(text), None) => Ok((text.clone(), None)),
+        (Some(text), None) => Ok((text, None)),
         (text, Some(html)) => {
-            let cleaned = html::clean(html);
-            Ok((text.cloned().unwrap_or(cleaned.text), cleaned.html))
+            let cleaned = html::clean(&html);
+            Ok((text.unwrap_or(cleaned.text), cleaned.html))
         }
     }
 }
