@@ -23,7 +23,8 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-use crate::{Row, Site, start_floor};
+use crate::site::Site;
+use crate::{Row, floor};
 
 const SOCKETS: usize = 1_000;
 const IDLE_SOCKETS: usize = 15_000;
@@ -46,7 +47,7 @@ pub async fn measure(site: &Site, kafka_port: u16, rows: &mut Vec<Row>) -> Resul
     idle(site, rows).await?;
     let [port] = free_ports()?;
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut floor = start_floor("chat_floor", listen, kafka_port).await?;
+    let mut floor = floor::start("chat_floor", listen, kafka_port, &[]).await?;
     let gateway = site.start("gateway").await?;
     println!("chat at {SOCKETS} sockets");
     let (mut on_floor, mut on_gateway) = (Vec::new(), Vec::new());

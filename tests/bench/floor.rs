@@ -1,11 +1,13 @@
 //! The floor under ingest: the least that a durable, verified webhook can cost.
 //! An axum handler that checks the Standard Webhooks signature, produces to Kafka
-//! with the settings of `bus`, and waits for the delivery report. Nothing else.
+//! with the settings of `bus` (but for linger), and waits for the delivery report. Nothing else.
 
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aws_lc_rs::hmac;
 use axum::Router;
 use axum::body::Bytes;
@@ -16,24 +18,46 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio::process::{Child, Command};
+
+use crate::load::{Connection, SECRET};
 
 struct Floor {
     key: hmac::Key,
     producer: FutureProducer,
 }
 
-/// Serves until it is killed.
-pub async fn serve(listen: SocketAddr, kafka: &str, secret: &str) -> Result<()> {
+/// Starts a floor in a process of its own: a role of this binary, with what it is
+/// told besides the addresses.
+pub async fn start(role: &str, listen: SocketAddr, kafka_port: u16, more: &[&str]) -> Result<Child> {
+    let child = Command::new(std::env::current_exe()?)
+        .args([role, &listen.to_string(), &format!("127.0.0.1:{kafka_port}")])
+        .args(more)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot start the floor")?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Connection::open(listen).await.is_err() {
+        ensure!(Instant::now() < deadline, "the floor does not listen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(child)
+}
+
+/// Serves until it is killed. How long a batch waits for more is the one setting
+/// that decides how fast it is.
+pub async fn serve(listen: SocketAddr, kafka: &str, linger_ms: &str) -> Result<()> {
     let producer = ClientConfig::new()
         .set("bootstrap.servers", kafka)
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        .set("linger.ms", "1")
+        .set("linger.ms", linger_ms)
         .set("compression.type", "lz4")
         .create()
         .context("floor: no producer")?;
     let secret = STANDARD
-        .decode(secret.trim_start_matches("whsec_"))
+        .decode(SECRET.trim_start_matches("whsec_"))
         .context("floor: secret is not base64")?;
     let floor = Arc::new(Floor {
         key: hmac::Key::new(hmac::HMAC_SHA256, &secret),

@@ -14,10 +14,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+/// Bodies of this size, in bytes.
+pub const BODY_BYTES: usize = 1000;
+/// Signs all webhooks here.
+pub const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
 /// What a load came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    pub requests_per_second: f64,
+    pub requests: f64,
+    pub seconds: f64,
     pub p99_ms: f64,
 }
 
@@ -33,10 +39,9 @@ pub struct Target {
 }
 
 impl Target {
-    /// `secret` is a Standard Webhooks secret (`whsec_…`).
-    pub fn new(address: SocketAddr, account: &str, secret: &str) -> Result<Self> {
+    pub fn new(address: SocketAddr, account: &str) -> Result<Self> {
         let secret = STANDARD
-            .decode(secret.trim_start_matches("whsec_"))
+            .decode(SECRET.trim_start_matches("whsec_"))
             .context("secret is not base64")?;
         let run = format!("{}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos());
         Ok(Self {
@@ -76,7 +81,7 @@ impl Target {
 }
 
 /// Keeps `connections` busy for `time`.
-pub async fn saturate(target: &Target, connections: usize, time: Duration, size: usize) -> Result<Outcome> {
+pub async fn saturate(target: &Target, connections: usize, time: Duration) -> Result<Outcome> {
     let until = Instant::now() + time;
     let mut clients = JoinSet::new();
     for _ in 0..connections {
@@ -85,7 +90,7 @@ pub async fn saturate(target: &Target, connections: usize, time: Duration, size:
             let mut connection = Connection::open(target.address).await?;
             let mut latencies_us = Vec::new();
             while Instant::now() < until {
-                let request = target.request(size, 10)?;
+                let request = target.request(BODY_BYTES, 10)?;
                 let began = Instant::now();
                 connection.exchange(&request).await?;
                 latencies_us.push(began.elapsed().as_micros() as u64);
@@ -101,7 +106,8 @@ pub async fn saturate(target: &Target, connections: usize, time: Duration, size:
     latencies_us.sort_unstable();
     let p99_ms = latencies_us[(latencies_us.len() - 1) * 99 / 100] as f64 / 1000.0;
     Ok(Outcome {
-        requests_per_second: latencies_us.len() as f64 / time.as_secs_f64(),
+        requests: latencies_us.len() as f64,
+        seconds: time.as_secs_f64(),
         p99_ms,
     })
 }

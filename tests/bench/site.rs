@@ -1,0 +1,131 @@
+//! One installation to be measured: its configuration, its folder, its processes.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use tests::harness::process::{Process, Start};
+use tests::harness::servers::{Servers, free_ports};
+
+use crate::load::{BODY_BYTES, Connection, SECRET, Target};
+
+/// A configuration and the folder of its data.
+pub struct Site {
+    pub folder: std::path::PathBuf,
+    pub public: SocketAddr,
+    pub desk: SocketAddr,
+}
+
+impl Site {
+    /// On its own files, where no server is named.
+    pub fn new(servers: &Servers, name: &str, bus: Option<&str>, database: Option<&str>) -> Result<Self> {
+        let folder = servers.dir.join(name);
+        std::fs::create_dir_all(&folder)?;
+        let [public, desk] = free_ports()?.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let path = folder.display();
+        std::fs::write(folder.join("key"), [7; 32])?;
+        let bus = bus.map_or_else(|| format!("local:{path}/log.db"), str::to_owned);
+        let database = database.map_or_else(|| format!("sqlite:{path}/desk.db"), str::to_owned);
+        let config = format!(
+            r#"
+[public]
+listen = "{public}"
+[desk]
+listen = "{desk}"
+[data]
+path = "{path}"
+[keys]
+files = ["{path}/key"]
+[store]
+url = "{database}"
+[bus]
+url = "{bus}"
+[blobs]
+url = "file:{path}/blobs"
+[spool]
+path = "{path}/spool.db"
+
+[[queues]]
+name = "support"
+policy = "standard"
+
+[[calendars]]
+name = "office"
+time_zone = "Europe/Berlin"
+hours = {{ mon = ["08:00-17:00"], tue = ["08:00-17:00"], wed = ["08:00-17:00"], thu = ["08:00-17:00"], fri = ["08:00-17:00"] }}
+
+[[policies]]
+name = "standard"
+calendar = "office"
+first_response = "4h"
+next_response = "8h"
+resolution = "3d"
+
+[[accounts]]
+name = "bench"
+channel = "webhook"
+queue = "support"
+secrets = ["{SECRET}"]
+"#
+        );
+        std::fs::write(folder.join("tributary.toml"), config)?;
+        Ok(Self { folder, public, desk })
+    }
+
+    /// On the real servers.
+    pub async fn on_servers(servers: &Servers, name: &str) -> Result<Self> {
+        let (kafka, postgres) = tokio::try_join!(servers.kafka(), servers.postgres())?;
+        let bus = format!("kafka:127.0.0.1:{}", kafka.port);
+        let database = format!("postgres://tributary@127.0.0.1:{}/tributary", postgres.port);
+        Self::new(servers, name, Some(&bus), Some(&database))
+    }
+
+    /// With more settings.
+    pub fn with(self, settings: &str) -> Result<Self> {
+        let path = self.folder.join("tributary.toml");
+        let text = std::fs::read_to_string(&path)? + settings;
+        std::fs::write(path, text)?;
+        Ok(self)
+    }
+
+    pub fn target(&self) -> Result<Target> {
+        Target::new(self.public, "bench")
+    }
+
+    pub async fn start(&self, role: &str) -> Result<Process> {
+        let [ops_port] = free_ports()?;
+        let start = Start {
+            name: role.to_owned(),
+            role: role.to_owned(),
+            config: self.folder.join("tributary.toml"),
+            dir: self.folder.join(role),
+            ops_port,
+            environment: vec![("RUST_LOG".to_owned(), "warn".to_owned())],
+        };
+        Process::start(&start).await
+    }
+
+    pub async fn command(&self, arguments: &[&str]) -> Result<String> {
+        let config = self.folder.join("tributary.toml");
+        let config = config.to_string_lossy();
+        tests::harness::process::run_well(&[arguments, &["--config", &config]].concat()).await
+    }
+}
+
+/// Puts messages into the log; ten of each sender in one thread.
+pub async fn fill(target: &Target, messages: u64) -> Result<()> {
+    let mut clients = tokio::task::JoinSet::new();
+    for n in 0..64 {
+        let target = target.clone();
+        clients.spawn(async move {
+            let mut connection = Connection::open(target.address).await?;
+            for _ in (n..messages).step_by(64) {
+                connection.exchange(&target.request(BODY_BYTES, 10)?).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client??;
+    }
+    Ok(())
+}
