@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use bus::hints::{Hint, Typist};
 use model::conversation::{Consent, Conversation};
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
@@ -9,11 +10,12 @@ use model::time::Moment;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::Desk;
 use crate::error::{Error, Problems};
 use crate::extract::{Path, Query};
 use crate::messages::MessageView;
 use crate::page::{self, Page, Paging};
+use crate::reach::{self, ReachView};
+use crate::{Desk, contacts};
 
 /// What was said between a contact and the desk on one account.
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,6 +25,7 @@ pub struct ConversationView {
     id: ConversationId,
     account: String,
     channel: String,
+    /// Of several contacts that are one person, the first met.
     #[schema(value_type = String)]
     contact_id: ContactId,
     subject: Option<String>,
@@ -47,6 +50,8 @@ pub struct ConversationView {
     #[schema(value_type = String, format = DateTime)]
     created_at: Moment,
     version: i64,
+    /// By which ways the contact can be answered: this conversation's own first. A reply takes another by `via`.
+    reachable: Vec<ReachView>,
 }
 
 /// Somebody who takes part.
@@ -87,14 +92,17 @@ impl From<Consent> for ConsentView {
     params(("id" = String, Path, description = "`cnv_…`")),
     responses((status = 200, description = "The conversation", body = ConversationView), Problems))]
 pub async fn show(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Json<ConversationView>, Error> {
-    let conversation = load(&desk, &parse(&id)?).await?;
+    let mut conversation = load(&desk, &parse(&id)?).await?;
     let ticket = match &conversation.ticket_id {
         Some(ticket_id) => desk.store.ticket_by_id(ticket_id).await?,
         None => None,
     };
+    let ways = reach::ways(&desk, &conversation).await?;
+    contacts::resolve(&desk, std::iter::once(&mut conversation.contact_id)).await?;
     Ok(Json(ConversationView::of(
         conversation,
         ticket.map(|ticket| ticket.number),
+        ways.into_iter().map(Into::into).collect(),
     )))
 }
 
@@ -103,8 +111,8 @@ pub async fn show(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Js
 /// Best effort; said again every few seconds while it holds.
 #[utoipa::path(post, path = "/v1/conversations/{id}/typing", operation_id = "type", tag = "conversations",
     params(("id" = String, Path, description = "`cnv_…`")),
-    responses((status = 200, description = "The conversation", body = ConversationView), Problems))]
-pub async fn typing(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Json<ConversationView>, Error> {
+    responses((status = 204, description = "Told"), Problems))]
+pub async fn typing(State(desk): State<Desk>, Path(id): Path<String>) -> Result<StatusCode, Error> {
     let conversation = load(&desk, &parse(&id)?).await?;
     if let Some(thread) = &conversation.thread_name {
         desk.hints.publish(Hint::Typing {
@@ -113,7 +121,7 @@ pub async fn typing(State(desk): State<Desk>, Path(id): Path<String>) -> Result<
             by: Typist::Desk,
         });
     }
-    Ok(Json(ConversationView::of(conversation, None)))
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A conversation's messages and notes in their order.
@@ -145,7 +153,7 @@ pub async fn load(desk: &Desk, id: &ConversationId) -> Result<Conversation, Erro
 }
 
 impl ConversationView {
-    fn of(conversation: Conversation, ticket_number: Option<String>) -> Self {
+    fn of(conversation: Conversation, ticket_number: Option<String>, reachable: Vec<ReachView>) -> Self {
         let participants = conversation.participants.into_iter().map(|identity| ParticipantView {
             scheme: identity.scheme,
             address: identity.address,
@@ -167,6 +175,7 @@ impl ConversationView {
             last_message_at: conversation.last_message_at,
             created_at: conversation.created_at,
             version: conversation.version,
+            reachable,
         }
     }
 }

@@ -13,9 +13,11 @@ mod token;
 
 mod tickets;
 
+mod contacts;
 mod conversations;
 mod files;
 mod messages;
+mod reach;
 mod replies;
 
 mod accounts;
@@ -103,6 +105,11 @@ fn closed() -> OpenApiRouter<Desk> {
         .routes(routes!(tickets::list))
         .routes(routes!(tickets::show))
         .routes(routes!(tickets::act))
+        .routes(routes!(tickets::list_messages))
+        .routes(routes!(contacts::list))
+        .routes(routes!(contacts::show))
+        .routes(routes!(contacts::merge))
+        .routes(routes!(contacts::part))
         .routes(routes!(conversations::show))
         .routes(routes!(conversations::list_messages))
         .routes(routes!(conversations::typing))

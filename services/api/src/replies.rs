@@ -12,7 +12,6 @@ use model::context::Changes;
 use model::conversation::{self, Authored, Conversation, Draft, StoredMessage};
 use model::html;
 use model::id::{ConversationId, MessageId, sha256_hex};
-use model::outbound::Declaration;
 use serde::Deserialize;
 use store::apply::Outcome;
 use utoipa::ToSchema;
@@ -20,11 +19,9 @@ use utoipa::ToSchema;
 use crate::error::{BodyProblems, Error, Problem, Problems};
 use crate::extract::{Body, IdempotencyKey, Path};
 use crate::messages::MessageView;
+use crate::reach::{self, Via};
 use crate::token::Person;
 use crate::{ATTEMPTS, Desk, conversations, now};
-
-/// Among so many of the latest messages a person's is sought, to be answered.
-const INBOUND_LOOKED_AT: i64 = 20;
 
 /// An answer to the contact.
 #[derive(Deserialize, ToSchema)]
@@ -42,6 +39,9 @@ struct Reply {
     subject: Option<String>,
     #[serde(default)]
     attachments: Vec<attachments::File>,
+    /// By another of the ways that the conversation lists as `reachable`.
+    #[serde(default)]
+    via: Option<Via>,
 }
 
 /// A note among ourselves, never sent.
@@ -62,12 +62,20 @@ struct Request {
 
 /// What is to be written.
 enum Writing {
-    /// With the bytes of its attachments.
-    Reply(Draft, Vec<Vec<u8>>),
+    Reply {
+        draft: Draft,
+        /// The bytes of its attachments.
+        files: Vec<Vec<u8>>,
+        via: Option<Via>,
+    },
     Note(String),
 }
 
 /// Answers the contact.
+///
+/// It goes by the conversation's own channel, or by the one that `via` names; and if the contact has left a live
+/// conversation (a chat) and an address is known, by mail. `account`, `conversation_id` and `recipients` of what is
+/// answered say which way it went: another conversation than the one asked for is on the same ticket.
 ///
 /// A repeat with the same Idempotency-Key and the same body answers 200 with the message that the first
 /// time wrote; the same key with another body is refused with `idempotency_key_reused`.
@@ -167,7 +175,8 @@ async fn draft(reply: Reply) -> Result<Writing, Error> {
         html,
         attachments,
     };
-    Ok(Writing::Reply(draft, files))
+    let via = reply.via;
+    Ok(Writing::Reply { draft, files, via })
 }
 
 /// The HTML sanitised, and its text where there is no other.
@@ -228,44 +237,20 @@ async fn decide(
     };
     let ticket = ticket.as_ref();
     let changes = match writing {
-        Writing::Reply(draft, _) => {
-            let inbound = desk.store.latest_inbound(&conversation.id, INBOUND_LOOKED_AT).await?;
-            let latest = conversation::to_answer(&inbound);
-            let asked_at = latest.map_or(now, |message| message.received_at);
-            let declaration = declaration(desk, &conversation.account).await?;
-            declaration.check(draft, asked_at, now)?;
-            let draft = draft.clone();
-            conversation::reply(
-                conversation,
-                &declaration,
-                ticket,
-                latest,
-                draft,
-                authored,
-                now,
-                &book.sla,
-            )?
+        Writing::Reply { draft, via, .. } => {
+            let message_id = MessageId::authored(authored.author, authored.idempotency_key);
+            let chosen = reach::choose(desk, conversation, ticket, via.as_ref(), &message_id, now).await?;
+            chosen.way.declaration.check(draft, chosen.asked_at, now)?;
+            conversation::reply(&chosen.way, ticket, draft.clone(), authored, now, &book.sla)?
         }
         Writing::Note(text) => conversation::note(conversation, ticket, text.clone(), authored, now, &book.sla)?,
     };
     Ok(changes)
 }
 
-/// What the account's channel can carry.
-async fn declaration(desk: &Desk, name: &str) -> Result<Declaration, Error> {
-    let accounts = desk.store.accounts().await?;
-    match accounts.into_iter().find(|account| account.plan.name == name) {
-        Some(account) => Ok(account.declaration),
-        None => {
-            let detail = format!("the account {name} is no longer declared, so nothing can leave by it");
-            Err(Error::conflict("account_gone", detail))
-        }
-    }
-}
-
 /// Attachments are durable before anything refers to them.
 async fn keep_files(desk: &Desk, writing: &Writing) -> Result<(), Error> {
-    if let Writing::Reply(_, files) = writing {
+    if let Writing::Reply { files, .. } = writing {
         for bytes in files {
             desk.blobs.put(bytes.clone()).await?;
         }

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use model::context::Changes;
-use model::id::{ContactId, TicketId};
+use model::id::{ContactId, MessageId, TicketId};
 use model::ticket::kind::KINDS;
 use model::ticket::priority::Level;
 use model::ticket::{Actor, Category, Command, Resolution, Ticket, WaitingOn};
@@ -18,10 +18,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::error::{BodyProblems, Error, Problem, Problems};
 use crate::extract::{Body, IdempotencyKey, Path, Query};
+use crate::messages::MessageView;
 use crate::once::{self, Answer, Named};
-use crate::page::{self, Page};
+use crate::page::{self, Page, Paging};
 use crate::token::Person;
-use crate::{ATTEMPTS, Desk, now};
+use crate::{ATTEMPTS, Desk, contacts, now};
 use view::{TicketDetail, TicketView};
 
 /// What people do to a ticket, in the order of a ticket's life.
@@ -42,7 +43,7 @@ pub struct Filter {
     state: Option<String>,
     /// Name of a person.
     assignee: Option<String>,
-    /// Id of a contact.
+    /// Id of a contact: also those of all contacts that are the same person.
     contact: Option<String>,
     /// `true`: only those that need a person's eyes; `false`: only the others.
     needs_attention: Option<bool>,
@@ -125,7 +126,8 @@ pub async fn list(State(desk): State<Desk>, Query(filter): Query<Filter>) -> Res
     let limit = page::limit(filter.limit)?;
     let before = page::position(filter.after.as_deref(), read_position)?;
     let filter = checked(filter)?;
-    let tickets = desk.store.list_tickets(&filter, before, limit + 1).await?;
+    let mut tickets = desk.store.list_tickets(&filter, before, limit + 1).await?;
+    contacts::resolve(&desk, tickets.iter_mut().map(|ticket| &mut ticket.contact_id)).await?;
     let page = page::page(tickets, limit, |ticket| {
         format!("{}:{}", ticket.opened_at.as_ms(), ticket.id)
     });
@@ -143,6 +145,26 @@ pub async fn show(State(desk): State<Desk>, Path(number): Path<String>) -> Resul
     let mut detail = detail(&desk, ticket).await?;
     detail.traces = Some(traces.into_iter().map(Into::into).collect());
     Ok(Json(detail))
+}
+
+/// The messages and notes of all conversations of a ticket, in their order.
+#[utoipa::path(get, path = "/v1/tickets/{number}/messages", operation_id = "list_ticket_messages", tag = "tickets",
+    params(("number" = String, Path, description = "`CS0000001`"), Paging),
+    responses((status = 200, description = "A page of messages", body = Page<MessageView>), Problems))]
+pub async fn list_messages(
+    State(desk): State<Desk>,
+    Path(number): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<Page<MessageView>>, Error> {
+    let limit = page::limit(paging.limit)?;
+    let after = page::position(paging.after.as_deref(), MessageId::parse)?;
+    let ticket = load(&desk, &number).await?;
+    let messages = desk
+        .store
+        .ticket_messages(&ticket.id, after.as_ref(), limit + 1)
+        .await?;
+    let page = page::page(messages, limit, |message| message.id.as_str().to_owned());
+    Ok(Json(page.map(Into::into)))
 }
 
 /// Does something to a ticket: `assign`, `prioritise`, `hold`, `resolve`, `reopen`, `close` or `cancel`.
@@ -299,12 +321,15 @@ async fn after(desk: &Desk, ticket: Ticket, changes: &Changes) -> Result<TicketD
     Ok(detail)
 }
 
-async fn detail(desk: &Desk, ticket: Ticket) -> Result<TicketDetail, Error> {
+async fn detail(desk: &Desk, mut ticket: Ticket) -> Result<TicketDetail, Error> {
+    let contact_conversations = contacts::conversations(desk, &ticket.contact_id).await?;
+    contacts::resolve(desk, std::iter::once(&mut ticket.contact_id)).await?;
     let conversations = desk.store.ticket_conversations(&ticket.id).await?;
     let events = desk.store.ticket_events(&ticket.id).await?;
     Ok(TicketDetail {
         ticket: TicketView::of(ticket, now()),
         conversations,
+        contact_conversations,
         events: events.into_iter().map(Into::into).collect(),
         traces: None,
     })

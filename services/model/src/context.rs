@@ -225,12 +225,24 @@ impl Changes {
         now: Moment,
         book: &sla::Book,
     ) -> Result<Changes, Refusal> {
-        let events = ticket::handle(ticket, command, actor, now)?;
+        Self::of_commands(ticket, std::slice::from_ref(command), actor, now, book)
+    }
+
+    /// What several commands do to it, one after the other; all, or none.
+    pub fn of_commands(
+        ticket: &Ticket,
+        commands: &[Command],
+        actor: &Actor,
+        now: Moment,
+        book: &sla::Book,
+    ) -> Result<Changes, Refusal> {
         let mut changes = Changes::default();
         let mut row = ticket.clone();
-        for event in events {
-            row.apply(&event, book);
-            changes.add_ticket_event(&row, event);
+        for command in commands {
+            for event in ticket::handle(&row, command, actor, now)? {
+                row.apply(&event, book);
+                changes.add_ticket_event(&row, event);
+            }
         }
         if row.version != ticket.version {
             changes.tickets.insert(

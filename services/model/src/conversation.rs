@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Changed;
 use crate::contact::{Identity, Party};
-use crate::context::{Announcement, Changes, OutboxEntry, Replacing};
+use crate::context::{AccountPlan, Announcement, Changes, OutboxEntry, Replacing};
 use crate::error::Refusal;
 use crate::event::{Attachment, DeliveryState, Message, Raw, Recipient};
 use crate::evidence::Evidence;
@@ -204,25 +204,29 @@ impl Direction {
     }
 }
 
-/// An agent's answer to `latest_inbound`, the contact's latest message: the
-/// message, its place in the outbox unless the contact sees it live, what it does
-/// to the ticket, and the announcements.
-#[expect(clippy::too_many_arguments, reason = "all that a reply depends on")]
+/// The way by which an answer goes.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// Where it is written: the conversation that it answers, another of the same
+    /// person's, or one that begins with it.
+    pub conversation: Conversation,
+    pub declaration: Declaration,
+    pub recipients: Vec<Recipient>,
+    /// Whether the conversation is new to the ticket.
+    pub is_new_to_ticket: bool,
+}
+
+/// An agent's answer: the message, its place in the outbox unless the contact sees
+/// it live, what it does to the ticket, and the announcements.
 pub fn reply(
-    conversation: &Conversation,
-    declaration: &Declaration,
+    way: &Way,
     ticket: Option<&Ticket>,
-    latest_inbound: Option<&StoredMessage>,
     draft: Draft,
     authored: &Authored<'_>,
     now: Moment,
     book: &sla::Book,
 ) -> Result<Changes, Refusal> {
-    let Some(latest_inbound) = latest_inbound else {
-        return Err(Refusal::invalid(
-            "nobody has written in this conversation, so there is nobody to answer",
-        ));
-    };
+    let mut conversation = way.conversation.clone();
     conversation.may_write()?;
     let message_id = MessageId::authored(authored.author, authored.idempotency_key);
     let subject = draft.subject.or_else(|| conversation.subject.clone());
@@ -230,28 +234,86 @@ pub fn reply(
         subject,
         html: draft.html,
         attachments: draft.attachments,
-        recipients: answer_to(&latest_inbound.message),
+        recipients: way.recipients.clone(),
         ..Message::of_ours(&conversation.account, &message_id, draft.text)
     };
-    let command = Command::Reply {
+    let mut commands = Vec::new();
+    if let Some(ticket) = ticket
+        && way.is_new_to_ticket
+    {
+        conversation.ticket_id = Some(ticket.id.clone());
+        let conversation_id = conversation.id.clone();
+        commands.push(Command::AddConversation { conversation_id });
+    }
+    commands.push(Command::Reply {
         message_id: message_id.clone(),
         automatic: false,
-    };
-    let delivery = match declaration.live {
+    });
+    let delivery = match way.declaration.live {
         Some(_) => DeliveryState::Sent,
         None => DeliveryState::Queued,
     };
     written(
-        conversation,
+        &conversation,
         ticket,
         Some(delivery),
         message_id,
         message,
-        &command,
+        &commands,
         authored,
         now,
         book,
     )
+}
+
+impl Conversation {
+    /// One that the desk begins, with its message `begun_by` to this address.
+    pub fn begun(
+        begun_by: &MessageId,
+        account: &AccountPlan,
+        contact_id: &ContactId,
+        to: &Identity,
+        subject: Option<String>,
+        now: Moment,
+    ) -> Self {
+        let id = ConversationId::begun_by(begun_by);
+        Self {
+            account: account.name.clone(),
+            channel: account.channel.clone(),
+            contact_id: contact_id.clone(),
+            subject,
+            thread: id.to_string(),
+            thread_name: None,
+            ticket_id: None,
+            participants: BTreeSet::from([to.clone()]),
+            suggested: None,
+            consent: None,
+            epoch: 1,
+            last_sequence: 0,
+            last_message_at: now,
+            created_at: now,
+            version: 0,
+            id,
+        }
+    }
+
+    /// To whom an answer goes: to the latest message of a person, or while nobody has
+    /// written to whom the desk began to write.
+    pub fn recipients(&self, latest_inbound: Option<&StoredMessage>) -> Result<Vec<Recipient>, Refusal> {
+        if let Some(stored) = latest_inbound {
+            return Ok(answer_to(&stored.message));
+        }
+        match self.participants.first() {
+            Some(only) if self.participants.len() == 1 => Ok(vec![Recipient {
+                role: "to".to_owned(),
+                address: only.address.clone(),
+                name: None,
+            }]),
+            _ => Err(Refusal::invalid(
+                "nobody has written in this conversation, so there is nobody to answer",
+            )),
+        }
+    }
 }
 
 /// A note among ourselves; the contact never sees it.
@@ -274,7 +336,7 @@ pub fn note(
         None,
         message_id,
         message,
-        &command,
+        &[command],
         authored,
         now,
         book,
@@ -317,13 +379,13 @@ fn written(
     delivery: Option<DeliveryState>,
     message_id: MessageId,
     message: Message,
-    command: &Command,
+    commands: &[Command],
     authored: &Authored<'_>,
     now: Moment,
     book: &sla::Book,
 ) -> Result<Changes, Refusal> {
     let mut changes = match ticket {
-        Some(ticket) => Changes::of_command(ticket, command, &Actor::Person(authored.author.to_owned()), now, book)?,
+        Some(ticket) => Changes::of_commands(ticket, commands, &Actor::Person(authored.author.to_owned()), now, book)?,
         None => Changes::default(),
     };
     let mut conversation = conversation.clone();

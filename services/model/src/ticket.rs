@@ -203,6 +203,10 @@ pub enum Command {
         occurred_at: Moment,
         automatic: bool,
     },
+    /// A conversation of the same person comes to it.
+    AddConversation {
+        conversation_id: ConversationId,
+    },
     Reply {
         message_id: MessageId,
         automatic: bool,

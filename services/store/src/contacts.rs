@@ -8,6 +8,7 @@ use model::contact::merge::{Circles, Merge};
 use model::contact::{Claim, Contact, Identity, Owned};
 use model::conversation::Conversation;
 use model::id::{ContactId, MergeId, MessageId};
+use model::ticket::Ticket;
 use model::time::Moment;
 
 use crate::connection::Connection;
@@ -156,6 +157,20 @@ impl Store {
         let mut conversations = conversations?;
         conversations.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
         Ok(conversations)
+    }
+
+    /// The tickets of these contacts, the latest 50, the newest first.
+    pub async fn tickets_of(&self, ids: &[&ContactId]) -> Result<Vec<Ticket>, Error> {
+        let mut connection = self.read("reading a contact's tickets").await?;
+        let found = rows(
+            "SELECT t.snapshot FROM {rows} JOIN tickets AS t ON t.contact_id = v.column1
+             ORDER BY t.opened_at DESC, t.id DESC LIMIT 50",
+            "reading a contact's tickets",
+        )
+        .of(ids.iter().map(|id| id.as_str()))
+        .all(&mut connection)
+        .await?;
+        found.iter().map(|row| json(row, "snapshot")).collect()
     }
 }
 

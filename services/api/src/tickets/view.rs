@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::contacts::ConversationSummary;
+
 /// A ticket as lists show it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Ticket)]
@@ -21,6 +23,7 @@ pub struct TicketView {
     #[schema(example = "case")]
     kind: String,
     subject: String,
+    /// Of several contacts that are one person, the first met.
     #[schema(value_type = String)]
     contact_id: ContactId,
     /// A state that the kind declares.
@@ -67,6 +70,9 @@ pub struct TicketDetail {
     /// Ids of its conversations, the oldest first.
     #[schema(value_type = Vec<String>)]
     pub conversations: Vec<ConversationId>,
+    /// All conversations of its contact, on all channels and of other tickets too, in the order of their
+    /// beginnings: the latest 200.
+    pub contact_conversations: Vec<ConversationSummary>,
     /// All that happened to it, in order.
     pub events: Vec<EventView>,
     /// Why the messages came here, in order. Only in the answer to GET.

@@ -5,10 +5,12 @@
 mod house;
 
 mod accounts;
+mod contacts;
 mod conversations;
 mod messages;
 mod openapi;
 mod parked;
+mod reach;
 mod replies;
 mod requests;
 mod tickets;

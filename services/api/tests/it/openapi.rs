@@ -10,8 +10,10 @@ use serde_json::Value;
 use crate::house::{House, TOKEN, request};
 
 /// All doors. A new one is added here by hand, so that it cannot be forgotten.
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 23] = [
     "get /v1/accounts",
+    "get /v1/contacts",
+    "get /v1/contacts/{id}",
     "get /v1/conversations/{id}",
     "get /v1/conversations/{id}/messages",
     "get /v1/messages/{id}",
@@ -23,6 +25,9 @@ const ROUTES: [&str; 18] = [
     "get /v1/parked/{id}",
     "get /v1/tickets",
     "get /v1/tickets/{number}",
+    "get /v1/tickets/{number}/messages",
+    "post /v1/contacts/{id}/merge",
+    "post /v1/contacts/{id}/part",
     "post /v1/conversations/{id}/notes",
     "post /v1/conversations/{id}/replies",
     "post /v1/conversations/{id}/typing",
@@ -111,7 +116,7 @@ fn it_says_everything_a_client_needs() {
             "{name}"
         );
         assert!(operation["summary"].is_string(), "{name}");
-        let has_body = ["replies", "notes", "settle", "{verb}"]
+        let has_body = ["replies", "notes", "settle", "merge", "part", "{verb}"]
             .iter()
             .any(|end| name.ends_with(end));
         assert_eq!(operation.get("requestBody").is_some(), has_body, "{name}");
@@ -119,7 +124,7 @@ fn it_says_everything_a_client_needs() {
         let good = responses.iter().filter(|(status, _)| status.starts_with('2'));
         assert!(good.clone().count() > 0, "{name}");
         for (status, response) in good {
-            assert!(response.get("content").is_some(), "{name} {status}");
+            assert_eq!(response.get("content").is_some(), status != "204", "{name} {status}");
         }
         if name != "get /v1/openapi.json" {
             for status in ["400", "401", "404", "500", "503"] {

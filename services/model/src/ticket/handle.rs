@@ -52,6 +52,11 @@ pub fn handle(ticket: &Ticket, command: &Command, actor: &Actor, now: Moment) ->
     };
     let changes = match command {
         Command::Receive { .. } => receive(ticket, kind, command)?,
+        Command::AddConversation { conversation_id } => {
+            refuse_if_over(ticket, "take in a conversation")?;
+            let conversation_id = conversation_id.clone();
+            vec![Change::ConversationAdded { conversation_id }]
+        }
         Command::Reply { message_id, automatic } => reply(ticket, kind, message_id, *automatic)?,
         Command::Note { message_id } => vec![Change::NoteAdded {
             message_id: message_id.clone(),

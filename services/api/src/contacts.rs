@@ -1,0 +1,448 @@
+//! `/v1/contacts`: who writes to us, by what they are known, and who is one person.
+
+use std::collections::{BTreeSet, HashMap};
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use model::contact::merge::{Circles, Merge, Undone};
+use model::contact::{Claim, Contact, Owned, Proof, normalise};
+use model::context::Changes;
+use model::conversation::Conversation;
+use model::id::{ContactId, ConversationId, MergeId, TicketId};
+use model::ticket::{Category, Ticket};
+use model::time::Moment;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::apply::Outcome;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::error::{BodyProblems, Error, Problem, Problems};
+use crate::extract::{Body, IdempotencyKey, Path, Query};
+use crate::once::{self, Answer, Named};
+use crate::page::{self, Page};
+use crate::token::Person;
+use crate::{ATTEMPTS, Desk, now};
+
+/// What a list of contacts is narrowed by.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// An address or number: only those who are known by it, or say that it is theirs.
+    address: Option<String>,
+    /// How many items at most: 1 to 200, 50 if not given.
+    limit: Option<i64>,
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+/// `merge`: with whom.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MergeWith {
+    /// `con_…`
+    other: String,
+    /// Why they are one person.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// `part`: which merge is taken back.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    /// `mrg_…`, one of the contact's `merges`.
+    merge: String,
+    /// Why they are not one person.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// A person or system that writes to us, as lists show it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Contact)]
+pub struct ContactView {
+    /// Of several contacts that are one person, the first met.
+    #[schema(value_type = String)]
+    id: ContactId,
+    /// The name that it gave itself.
+    name: Option<String>,
+    /// By what we met it.
+    scheme: String,
+    address: String,
+    verified: bool,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Moment,
+}
+
+/// A contact with everything about it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ContactDetail {
+    #[serde(flatten)]
+    contact: ContactView,
+    /// All contacts that are this person, the first met first.
+    #[schema(value_type = Vec<String>)]
+    contacts: Vec<ContactId>,
+    identities: Vec<IdentityView>,
+    /// What makes these contacts one person, undone merges too.
+    merges: Vec<MergeView>,
+    /// Its latest 200 conversations on all channels, in the order of their beginnings.
+    conversations: Vec<ConversationSummary>,
+    /// Its latest 50 tickets, the newest first.
+    tickets: Vec<TicketSummary>,
+}
+
+/// By what a contact is known.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Identity)]
+struct IdentityView {
+    scheme: String,
+    address: String,
+    /// `verified`: somebody whom we trust vouches for it; `unverified`: it wrote under it, and nobody does;
+    /// `claimed`: it only says so.
+    standing: &'static str,
+    /// Which of the person's contacts has it.
+    #[schema(value_type = String)]
+    contact_id: ContactId,
+    /// Why it is the contact's: `type` is `sender`, `vouched`, `answered` or `claimed`; null if it was not kept.
+    evidence: Option<Value>,
+}
+
+/// Two contacts are, or were, one person.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Merge)]
+struct MergeView {
+    #[schema(value_type = String)]
+    id: MergeId,
+    #[schema(value_type = String)]
+    from: ContactId,
+    #[schema(value_type = String)]
+    into: ContactId,
+    /// Why: `type` is `sender`, `vouched`, `answered` or `person`.
+    evidence: Value,
+    #[schema(value_type = String, format = DateTime)]
+    merged_at: Moment,
+    undone: Option<UndoneView>,
+}
+
+/// Who parted them again.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Undone)]
+struct UndoneView {
+    #[schema(value_type = String, format = DateTime)]
+    at: Moment,
+    person: String,
+    reason: Option<String>,
+}
+
+/// A conversation, in short.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConversationSummary {
+    #[schema(value_type = String)]
+    id: ConversationId,
+    account: String,
+    channel: String,
+    subject: Option<String>,
+    /// The ticket that its new messages go to.
+    #[schema(value_type = Option<String>)]
+    ticket_id: Option<TicketId>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Moment,
+    #[schema(value_type = String, format = DateTime)]
+    last_message_at: Moment,
+}
+
+/// A ticket, in short.
+#[derive(Debug, Serialize, ToSchema)]
+struct TicketSummary {
+    #[schema(value_type = String)]
+    id: TicketId,
+    number: String,
+    subject: String,
+    #[schema(value_type = String, example = "open")]
+    category: Category,
+    queue: String,
+    #[schema(value_type = String, format = DateTime)]
+    opened_at: Moment,
+}
+
+/// Contacts, the last met first; several that are one person stand as one.
+#[utoipa::path(get, path = "/v1/contacts", operation_id = "list_contacts", tag = "contacts", params(Filter),
+    responses((status = 200, description = "A page of contacts", body = Page<ContactView>), Problems))]
+pub async fn list(State(desk): State<Desk>, Query(filter): Query<Filter>) -> Result<Json<Page<ContactView>>, Error> {
+    let limit = page::limit(filter.limit)?;
+    let before = page::position(filter.after.as_deref(), read_position)?;
+    let address = filter.address.as_deref().map(normalise);
+    let contacts = desk.store.list_contacts(address.as_deref(), before, limit + 1).await?;
+    let page = page::page(contacts, limit, |contact| {
+        format!("{}:{}", contact.created_at.as_ms(), contact.id)
+    });
+    Ok(Json(page.map(Into::into)))
+}
+
+/// One contact with its identities, merges, conversations and tickets. Any of a person's contacts shows the person.
+#[utoipa::path(get, path = "/v1/contacts/{id}", operation_id = "show_contact", tag = "contacts",
+    params(("id" = String, Path, description = "`con_…`")),
+    responses((status = 200, description = "The contact", body = ContactDetail), Problems))]
+pub async fn show(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Json<ContactDetail>, Error> {
+    let id = parse(&id)?;
+    let circles = desk.store.circles(&[&id]).await?;
+    Ok(Json(detail(&desk, &circles, &id).await?))
+}
+
+/// Says that two contacts are one person, by the word of who asks.
+///
+/// Answers the person. Nothing of both is lost: `part` brings back what was before.
+#[utoipa::path(post, path = "/v1/contacts/{id}/merge", operation_id = "merge_contacts", tag = "contacts",
+    params(
+        ("id" = String, Path, description = "`con_…`"),
+        ("Idempotency-Key" = Option<String>, Header, description = once::KEY),
+    ),
+    request_body = MergeWith,
+    responses((status = 200, description = "The person", body = ContactDetail), Problems, BodyProblems))]
+pub async fn merge(
+    State(desk): State<Desk>,
+    Extension(Person(person)): Extension<Person>,
+    Path(id): Path<String>,
+    key: IdempotencyKey,
+    body: Body,
+) -> Result<Response, Error> {
+    let id = parse(&id)?;
+    let named = Named::read(person.clone(), key, &format!("merge {id}"), &body);
+    let MergeWith { other, reason } = body.read()?;
+    let other = ContactId::parse(&other).ok_or_else(|| Error::invalid("invalid", "`other` is no id of a contact"))?;
+    let reason = checked(reason)?;
+    let proof = Proof::Person { person, reason };
+    change(&desk, named.as_ref(), &id, &[&id, &other], |circles| {
+        Ok(circles.merge(&id, &other, &proof, now())?)
+    })
+    .await
+}
+
+/// Takes a merge back: both stand as before, and no evidence merges them again.
+#[utoipa::path(post, path = "/v1/contacts/{id}/part", operation_id = "part_contacts", tag = "contacts",
+    params(
+        ("id" = String, Path, description = "`con_…`"),
+        ("Idempotency-Key" = Option<String>, Header, description = once::KEY),
+    ),
+    request_body = Part,
+    responses(
+        (status = 200, description = "The contact as it stands alone", body = ContactDetail),
+        (status = 409, description = "They have been parted already", body = Problem),
+        Problems,
+        BodyProblems,
+    ))]
+pub async fn part(
+    State(desk): State<Desk>,
+    Extension(Person(person)): Extension<Person>,
+    Path(id): Path<String>,
+    key: IdempotencyKey,
+    body: Body,
+) -> Result<Response, Error> {
+    let id = parse(&id)?;
+    let named = Named::read(person.clone(), key, &format!("part {id}"), &body);
+    let Part { merge, reason } = body.read()?;
+    let merge = MergeId::parse(&merge).ok_or_else(|| Error::invalid("invalid", "`merge` is no id of a merge"))?;
+    let undone = Undone {
+        at: now(),
+        person,
+        reason: checked(reason)?,
+    };
+    change(&desk, named.as_ref(), &id, &[&id], |circles| {
+        Ok(circles.part(&merge, undone.clone())?)
+    })
+    .await
+}
+
+/// Puts the contact that speaks for the person into the place of each.
+pub async fn resolve<'a>(desk: &Desk, ids: impl Iterator<Item = &'a mut ContactId>) -> Result<(), Error> {
+    let ids: Vec<&mut ContactId> = ids.collect();
+    let asked: BTreeSet<&ContactId> = ids.iter().map(|id| &**id).collect();
+    let heads: HashMap<ContactId, ContactId> = desk.store.heads_of_contacts(asked).await?;
+    for id in ids {
+        if let Some(head) = heads.get(id) {
+            id.clone_from(head);
+        }
+    }
+    Ok(())
+}
+
+/// All conversations of the contact's person, in the order of their beginnings.
+pub async fn conversations(desk: &Desk, id: &ContactId) -> Result<Vec<ConversationSummary>, Error> {
+    let circles = desk.store.circles(&[id]).await?;
+    let members = circles.members_of(id);
+    let ids: Vec<&ContactId> = members.iter().map(|contact| &contact.id).collect();
+    let found = desk.store.conversations_of(&ids).await?;
+    Ok(found.into_iter().map(Into::into).collect())
+}
+
+fn parse(id: &str) -> Result<ContactId, Error> {
+    ContactId::parse(id).ok_or_else(|| Error::not_found("contact"))
+}
+
+fn read_position(text: &str) -> Option<(Moment, ContactId)> {
+    let (ms, id) = text.split_once(':')?;
+    Some((Moment::from_ms(ms.parse().ok()?), ContactId::parse(id)?))
+}
+
+fn checked(reason: Option<String>) -> Result<Option<String>, Error> {
+    match &reason {
+        Some(text) if text.chars().count() > 500 => {
+            Err(Error::invalid("invalid", "`reason` must have at most 500 characters"))
+        }
+        _ => Ok(reason),
+    }
+}
+
+/// Loads, lets the model decide, commits; again, if somebody else was faster.
+async fn change(
+    desk: &Desk,
+    named: Option<&Named>,
+    id: &ContactId,
+    ids: &[&ContactId],
+    decide: impl Fn(&Circles) -> Result<Changes, Error>,
+) -> Result<Response, Error> {
+    for _ in 0..ATTEMPTS {
+        if let Some(answer) = once::answered_before(desk, named).await? {
+            return Ok(answer);
+        }
+        let mut circles = desk.store.circles(ids).await?;
+        if !circles.contacts.contains_key(id) {
+            return Err(Error::not_found("contact"));
+        }
+        let changes = decide(&circles)?;
+        circles.absorb(&changes);
+        let answer = Answer::new(named, &detail(desk, &circles, id).await?)?;
+        let outcome = match &answer.kept {
+            Some(kept) => desk.store.commit_answered(&changes, kept).await?,
+            None if changes.is_empty() => Outcome::Applied,
+            None => desk.store.commit(&changes).await?,
+        };
+        if outcome == Outcome::Applied {
+            return Ok(answer.into_response());
+        }
+    }
+    Err(Error::busy("others are changing this contact at the same time"))
+}
+
+async fn detail(desk: &Desk, circles: &Circles, id: &ContactId) -> Result<ContactDetail, Error> {
+    let members = circles.members_of(id);
+    let ids: Vec<&ContactId> = members.iter().map(|contact| &contact.id).collect();
+    let Some(head) = members.first() else {
+        return Err(Error::not_found("contact"));
+    };
+    let name = members.iter().find_map(|contact| contact.name.clone());
+    let owned = desk.store.identities_of(&ids).await?;
+    let mut claims = desk.store.claims_of(&ids).await?;
+    let is_known = |claim: &Claim| {
+        let same = |owned: &Owned| owned.identity.scheme == claim.scheme && owned.identity.address == claim.address;
+        owned.iter().any(|owned| owned.identity.verified && same(owned))
+    };
+    claims.retain(|claim| !is_known(claim));
+    let identities = owned.into_iter().map(Into::into);
+    let merges = circles.merges.values();
+    let merges = merges.filter(|merge| ids.contains(&&merge.from) || ids.contains(&&merge.into));
+    let tickets = desk.store.tickets_of(&ids).await?;
+    let conversations = desk.store.conversations_of(&ids).await?;
+    let mut contact = ContactView::from((*head).clone());
+    contact.name = name;
+    Ok(ContactDetail {
+        contact,
+        identities: identities.chain(claims.into_iter().map(Into::into)).collect(),
+        merges: merges.cloned().map(Into::into).collect(),
+        conversations: conversations.into_iter().map(Into::into).collect(),
+        tickets: tickets.into_iter().map(Into::into).collect(),
+        contacts: ids.into_iter().cloned().collect(),
+    })
+}
+
+impl From<Contact> for ContactView {
+    fn from(contact: Contact) -> Self {
+        Self {
+            id: contact.id,
+            name: contact.name,
+            scheme: contact.identity.scheme,
+            address: contact.identity.address,
+            verified: contact.identity.verified,
+            created_at: contact.created_at,
+        }
+    }
+}
+
+impl From<Owned> for IdentityView {
+    fn from(owned: Owned) -> Self {
+        Self {
+            scheme: owned.identity.scheme,
+            address: owned.identity.address,
+            standing: if owned.identity.verified {
+                "verified"
+            } else {
+                "unverified"
+            },
+            contact_id: owned.contact_id,
+            evidence: owned.proof.and_then(|proof| serde_json::to_value(proof).ok()),
+        }
+    }
+}
+
+impl From<Claim> for IdentityView {
+    fn from(claim: Claim) -> Self {
+        let evidence = serde_json::json!({
+            "type": "claimed",
+            "message_id": claim.message_id,
+            "at": claim.claimed_at,
+        });
+        Self {
+            scheme: claim.scheme,
+            address: claim.address,
+            standing: "claimed",
+            contact_id: claim.contact_id,
+            evidence: Some(evidence),
+        }
+    }
+}
+
+impl From<Merge> for MergeView {
+    fn from(merge: Merge) -> Self {
+        Self {
+            id: merge.id,
+            from: merge.from,
+            into: merge.into,
+            evidence: serde_json::to_value(merge.proof).unwrap_or_default(),
+            merged_at: merge.merged_at,
+            undone: merge.undone.map(|undone| UndoneView {
+                at: undone.at,
+                person: undone.person,
+                reason: undone.reason,
+            }),
+        }
+    }
+}
+
+impl From<Conversation> for ConversationSummary {
+    fn from(conversation: Conversation) -> Self {
+        Self {
+            id: conversation.id,
+            account: conversation.account,
+            channel: conversation.channel,
+            subject: conversation.subject,
+            ticket_id: conversation.ticket_id,
+            created_at: conversation.created_at,
+            last_message_at: conversation.last_message_at,
+        }
+    }
+}
+
+impl From<Ticket> for TicketSummary {
+    fn from(ticket: Ticket) -> Self {
+        Self {
+            id: ticket.id,
+            number: ticket.number,
+            subject: ticket.subject,
+            category: ticket.category,
+            queue: ticket.queue,
+            opened_at: ticket.opened_at,
+        }
+    }
+}
