@@ -14,6 +14,7 @@ pub mod pull;
 mod backoff;
 pub mod guard;
 pub mod limit;
+pub mod links;
 pub mod parts;
 pub mod signature;
 mod text;

@@ -269,7 +269,8 @@ async fn begin(
     let _ = parts.bus.set(bus.clone());
     let inbox = Inbox::new(bus.clone(), &mut registry);
     if let Some(listener) = public {
-        let mut routes = channels::gateway::routes(checked.accounts.clone(), inbox.clone());
+        let files = channels::links::routes(checked.keys.clone(), bus.blobs().clone());
+        let mut routes = channels::gateway::routes(checked.accounts.clone(), inbox.clone()).merge(files);
         if let Some(store) = parts.store.get()
             && live::is_needed(&checked.accounts)
         {

@@ -18,6 +18,7 @@ use super::{Invalid, Settings, explain};
 pub struct Checked {
     pub settings: Settings,
     pub accounts: Accounts,
+    pub keys: Keys,
 }
 
 /// Checks everything and builds the accounts.
@@ -31,10 +32,14 @@ pub fn check(settings: Settings, keys: Keys) -> Result<Checked, Invalid> {
     let policies = policies(&settings, &mut problems);
     let queues = queues(&settings, &policies, &mut problems);
     rules(&settings, &queues, &policies, &mut problems);
-    let accounts = accounts(&settings, keys, &queues, &mut problems);
+    let accounts = accounts(&settings, keys.clone(), &queues, &mut problems);
     mail_accounts(&accounts, &mut problems);
     if problems.is_empty() {
-        Ok(Checked { settings, accounts })
+        Ok(Checked {
+            settings,
+            accounts,
+            keys,
+        })
     } else {
         Err(Invalid(problems))
     }
