@@ -2,7 +2,7 @@
 //! it only has to add a [`Sample`].
 
 use bytes::Bytes;
-use model::event::Attachment;
+use model::event::{Attachment, AttachmentState};
 use model::id::{MessageId, sha256_hex};
 use model::inbound::{Inbound, What};
 use model::time::Moment;
@@ -18,6 +18,11 @@ struct Sample {
     settings: &'static str,
     /// Input that a provider would send, signed if it is pushed.
     input: fn() -> Input,
+    /// What its message says, and how many files it has.
+    text: &'static str,
+    files: usize,
+    /// The signature is good for a while only.
+    expires: bool,
 }
 
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -27,6 +32,9 @@ const SAMPLES: &[Sample] = &[
         channel: "chat",
         settings: "",
         input: crate::chat::sample,
+        text: "Where is my bike?",
+        files: 1,
+        expires: true,
     },
     Sample {
         channel: "email",
@@ -35,11 +43,39 @@ const SAMPLES: &[Sample] = &[
             imap = { host = 'imap.example.org', user = 'u', password = 'p' }
             smtp = { host = 'smtp.example.org' }",
         input: mail,
+        text: "Where is my bike?",
+        files: 1,
+        expires: true,
+    },
+    Sample {
+        channel: "sms",
+        settings: "
+            account_sid = 'AC00000000000000000000000000000001'
+            auth_tokens = ['twilio-auth-token-0001']
+            number = '+15550001111'",
+        input: text_message,
+        text: "Where is my bike?",
+        files: 1,
+        expires: false,
+    },
+    Sample {
+        channel: "voice",
+        settings: "
+            account_sid = 'AC00000000000000000000000000000001'
+            auth_tokens = ['twilio-auth-token-0001']
+            number = '+15550001111'",
+        input: call,
+        text: "Call from",
+        files: 0,
+        expires: false,
     },
     Sample {
         channel: "webhook",
         settings: "secrets = ['whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=']",
         input: webhook,
+        text: "Where is my bike?",
+        files: 1,
+        expires: true,
     },
 ];
 
@@ -51,6 +87,29 @@ fn mail() -> Input {
         --b\r\nContent-Type: image/png; name=a.png\r\nContent-Disposition: attachment; filename=a.png\r\n\
         Content-Transfer-Encoding: base64\r\n\r\niVBORw0KGgo=\r\n--b--\r\n";
     input("", "", Vec::new(), text)
+}
+
+/// Signed as Twilio signs.
+fn text_message() -> Input {
+    let body = "Body=Where+is+my+bike%3F&From=%2B15552223333&MediaContentType0=image%2Fpng\
+        &MediaUrl0=https%3A%2F%2Fapi.twilio.com%2Fm%2F1&MessageSid=SM00000000000000000000000000000001&NumMedia=1\
+        &SmsStatus=received&To=%2B15550001111";
+    twilio(body, "kd+/vmUBRog+dKhBETeS9vubOkU=")
+}
+
+fn call() -> Input {
+    let body = "CallSid=CA00000000000000000000000000000001&CallStatus=ringing&Direction=inbound\
+        &From=%2B15552223333&To=%2B15550001111";
+    twilio(body, "RHx9Uiab5KbVkyJ9k+/bB9eI7uM=")
+}
+
+fn twilio(body: &str, signature: &str) -> Input {
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("x-twilio-signature", signature),
+    ];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    input("POST", "/in/a", headers.to_vec(), body)
 }
 
 fn webhook() -> Input {
@@ -133,13 +192,15 @@ fn events_have_an_id_a_thread_and_a_sender() {
                 !message.sender.scheme.is_empty() && !message.sender.address.is_empty(),
                 "{message:?}"
             );
-            assert!(message.text.contains("Where is my bike?"), "{message:?}");
+            assert!(message.text.contains(sample.text), "{message:?}");
             assert!(message.external_ids.iter().all(|id| !id.is_empty()), "{message:?}");
             let of_blob = |bytes: &Vec<u8>| (sha256_hex(bytes), bytes.len() as u64);
             let blobs: Vec<_> = event.blobs.iter().map(of_blob).collect();
+            assert_eq!(message.attachments.len(), sample.files, "{}", sample.channel);
+            // The others are fetched later.
+            let is_here = |file: &&Attachment| file.state() == AttachmentState::Here;
             let of_file = |file: &Attachment| (file.sha256.clone(), file.size_bytes);
-            let files: Vec<_> = message.attachments.iter().map(of_file).collect();
-            assert_eq!(files.len(), 1, "{}", sample.channel);
+            let files: Vec<_> = message.attachments.iter().filter(is_here).map(of_file).collect();
             // Where files are uploaded before the message, they are kept already.
             let is_uploaded_before = build(sample).declaration().live.is_some() && blobs.is_empty();
             assert!(is_uploaded_before || blobs == files, "{}", sample.channel);
@@ -162,7 +223,8 @@ fn the_signature_of_what_is_pushed_is_checked() {
         unsigned.headers.clear();
         let mut old = good.clone();
         old.received_at = Moment::from_ms(3_600_000);
-        for bad in [tampered, unsigned, old] {
+        assert_eq!(channel.verify(&old).is_err(), sample.expires, "{}", sample.channel);
+        for bad in [tampered, unsigned] {
             assert!(channel.verify(&bad).is_err(), "{}: {bad:?}", sample.channel);
         }
         let kept = channel.kept_headers();
@@ -248,7 +310,8 @@ fn wrong_settings_are_refused_by_name() {
         assert!(error.contains(expected), "{name} {channel}: {error}");
         assert!(!error.contains("MDEy"), "{error}");
     };
-    let good = SAMPLES[2].settings;
+    let webhook = SAMPLES.iter().find(|sample| sample.channel == "webhook");
+    let good = webhook.unwrap().settings;
     check("*", "webhook", good, "no name of an account");
     check(
         "a",
@@ -256,7 +319,15 @@ fn wrong_settings_are_refused_by_name() {
         good,
         "accounts.a: there is no channel \"webhok\", did you mean \"webhook\"?",
     );
-    check("a", "telex", good, "(channels: chat, email, webhook)");
+    check("a", "telex", good, "(channels: chat, email, sms, voice, webhook)");
+    let phone = "account_sid = 'AC1'\nauth_tokens = ['x']\nnumber = '1'\n";
+    check("a", "sms", phone, "accounts.a: account_sid: it begins with AC");
+    let phone = phone.replace("AC1", &format!("AC{}", "0".repeat(32)));
+    check("a", "sms", &phone, "number: write it as +1");
+    check("a", "voice", &phone, "number: write it as +1");
+    check("a", "sms", &format!("{phone}numbr = 1"), "unknown field `numbr`");
+    let private = format!("{phone}api_url = 'http://127.0.0.1:9'");
+    check("a", "sms", &private, "api_url: 127.0.0.1 is a private");
     check("a", "webhook", "", "accounts.a: missing field `secrets`");
     check("a", "webhook", "secrets = []", "accounts.a: secrets");
     check(
@@ -302,5 +373,7 @@ fn ids_of_samples_are_frozen() {
     };
     check("chat", "msg_4qq5qhj633j3tqa3zmxjbbuzo4lg6t6mj4q55mfdikxuslsqlbkq");
     check("email", "msg_eocreazqoqdiohmj2qnrezto5vkusfxq56vifxgvk2fdhjcyo6da");
+    check("sms", "msg_l3nim5vyukbyr2lerrz3b7rtlbdxhhbcdcl7nrg6xtnayvisolta");
+    check("voice", "msg_gbqcwcs6l6tvbythnvk7kiyhpzdl743dextm5qhmumzqdrlhgpka");
     check("webhook", "msg_ll3v2jgqpxnjgcvlb7vfgewr2mmoerkyfikznzkxxhvef6pmxwqq");
 }

@@ -21,6 +21,9 @@ mod text;
 
 pub mod chat;
 pub mod email;
+pub mod sms;
+mod twilio;
+pub mod voice;
 pub mod webhook;
 
 #[cfg(test)]

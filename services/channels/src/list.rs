@@ -47,6 +47,8 @@ type Build = fn(&AccountSettings, &Surroundings) -> Result<Arc<dyn Channel>, Str
 const CHANNELS: &[(&str, Build)] = &[
     ("chat", crate::chat::build),
     ("email", crate::email::build),
+    ("sms", crate::sms::build),
+    ("voice", crate::voice::build),
     ("webhook", crate::webhook::build),
 ];
 
