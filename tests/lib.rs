@@ -2,3 +2,4 @@
 //! the people around them, all through the public doors.
 
 pub mod harness;
+pub mod vendors;

@@ -1,6 +1,7 @@
 //! The settings of a world, written as an operator would.
 
 use super::customer::SECRET;
+use crate::vendors::twilio::{ACCOUNT_SID, OUR_NUMBER, TOKEN};
 
 /// Mailboxes of ours, by name; each is an account and a queue of that name.
 pub const MAILBOXES: &[&str] = &["support", "it", "sales", "auto", "poison", "murky", "load", "hot"];
@@ -10,6 +11,10 @@ pub const WEBHOOKS: &[&str] = &["hooks", "storm", "crash", "refused", "bad", "ta
 
 /// Accounts of web chat; each is a queue of that name.
 pub const CHATS: &[&str] = &["chat", "crowd", "strict"];
+
+/// Accounts at vendors, by name and channel; each is a queue of that name, and has a
+/// port where its story lets the vendor's server listen.
+pub const VENDORS: &[(&str, &str)] = &[("phone", "sms"), ("mended", "sms"), ("line", "voice")];
 
 /// Customers whom Postfix vouches for.
 pub const CUSTOMERS: &[&str] = &["anna", "ben", "carla", "dora", "emil", "frida"];
@@ -95,13 +100,52 @@ jwt = {{ algorithm = "HS256", key = "{SITE_SECRET}" }}
     )
 }
 
+/// One account at a vendor, whose server listens at this port.
+pub fn vendor(name: &str, channel: &str, port: u16) -> String {
+    let own = match channel {
+        "sms" | "voice" => twilio(name, channel),
+        _ => String::new(),
+    };
+    format!(
+        r#"
+[[accounts]]
+name = "{name}"
+channel = "{channel}"
+queue = "{name}"
+api_url = "http://127.0.0.1:{port}"
+allow_private = true
+{own}"#
+    )
+}
+
+fn twilio(name: &str, channel: &str) -> String {
+    // The token of `mended` is wrong until its story mends it.
+    let token = if name == "mended" { "a wrong token" } else { TOKEN };
+    let greeting = match channel {
+        "voice" => {
+            "greeting = \"Welcome to Tributary & friends.\"\nvoicemail = \"Speak after the tone.\"\ntranscribe = true\n"
+        }
+        _ => "",
+    };
+    format!(
+        "account_sid = \"{ACCOUNT_SID}\"\nauth_tokens = [\"{token}\"]\nnumber = \"{OUR_NUMBER}\"\nper_second = 100\n{greeting}"
+    )
+}
+
 /// What the site of the chats signs its users' tokens with.
 pub const SITE_SECRET: &str = "the secret of the site in the stories";
 
 /// Queues, calendar, promises, people and rules, the same in every world.
 pub fn desk(world: &str) -> String {
     let mut text = String::new();
-    for name in MAILBOXES.iter().chain(&["other"]).chain(WEBHOOKS).chain(CHATS) {
+    let vendors: Vec<&str> = VENDORS.iter().map(|(name, _)| *name).collect();
+    for name in MAILBOXES
+        .iter()
+        .chain(&["other"])
+        .chain(WEBHOOKS)
+        .chain(CHATS)
+        .chain(&vendors)
+    {
         text.push_str(&format!("\n[[queues]]\nname = \"{name}\"\npolicy = \"standard\"\n"));
     }
     text.push_str(

@@ -2,6 +2,7 @@
 //! on SQLite and a local log; the heavy one is the roles apart, gateways, workers
 //! and routers twice, on Kafka and PostgreSQL. Both use Dovecot and Postfix.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub struct World {
     pub desk: Desk,
     /// Where the answers of the account `talk` arrive.
     pub talk_port: u16,
+    /// Where the vendors' servers of the accounts listen.
+    vendor_ports: BTreeMap<&'static str, u16>,
     /// The database.
     pub store_url: String,
     dir: PathBuf,
@@ -65,6 +68,12 @@ impl World {
     /// A system that posts to this account, at the first gateway.
     pub fn sender(&self, account: &str) -> Result<Sender> {
         Sender::new(&self.public[0], account)
+    }
+
+    /// Where this account's vendor listens.
+    pub fn vendor_port(&self, account: &str) -> Result<u16> {
+        let port = self.vendor_ports.get(account).copied();
+        port.with_context(|| format!("no vendor of {account}"))
     }
 
     /// Waits until nothing is on its way anywhere.
@@ -107,11 +116,12 @@ impl World {
         let [public, desk, ops, talk] = free_ports()?;
         let data = dir.join("data");
         let own = format!(
-            "[public]\nlisten = \"127.0.0.1:{public}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n\
+            "[public]\nlisten = \"127.0.0.1:{public}\"\nurl = \"http://127.0.0.1:{public}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n\
              [data]\npath = \"{}\"\n",
             data.display()
         );
-        let config = write_settings("light", &dir, &own, &mail, talk)?;
+        let vendor_ports = vendor_ports()?;
+        let config = write_settings("light", &dir, &own, &mail, talk, &vendor_ports)?;
         let process = Process::start(&Start {
             name: "all".to_owned(),
             role: "all".to_owned(),
@@ -133,6 +143,7 @@ impl World {
             desk_url,
             token: token.trim().to_owned(),
             talk_port: talk,
+            vendor_ports,
             store_url: format!("sqlite:{}", data.join("desk.db").display()),
             dir,
             processes: Mutex::new(vec![process]),
@@ -149,14 +160,15 @@ impl World {
         std::fs::write(&key, "a key of thirty-two bytes or more, for the stories")?;
         set_mode(&key, 0o600)?;
         let own = format!(
-            "[desk]\nlisten = \"127.0.0.1:{desk}\"\n[keys]\nfiles = [\"{}\"]\n[store]\nurl = \"{}\"\n\
+            "[public]\nurl = \"http://127.0.0.1:{public_1}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n[keys]\nfiles = [\"{}\"]\n[store]\nurl = \"{}\"\n\
              [bus]\nurl = \"kafka:127.0.0.1:{}\"\n[blobs]\nurl = \"file:{}\"\n",
             key.display(),
             postgres.url(),
             kafka.port,
             dir.join("blobs").display()
         );
-        let config = write_settings("heavy", &dir, &own, &mail, talk)?;
+        let vendor_ports = vendor_ports()?;
+        let config = write_settings("heavy", &dir, &own, &mail, talk, &vendor_ports)?;
         let path = config.to_string_lossy();
         process::run_well(&["migrate", "--config", &path]).await?;
         let mut starts = Vec::new();
@@ -199,6 +211,7 @@ impl World {
             desk_url,
             token: token.trim().to_owned(),
             talk_port: talk,
+            vendor_ports,
             store_url: postgres.url(),
             servers: servers.clone(),
             dir,
@@ -212,7 +225,23 @@ impl World {
     }
 }
 
-fn write_settings(world: &str, dir: &std::path::Path, own: &str, mail: &Mail, talk_port: u16) -> Result<PathBuf> {
+fn vendor_ports() -> Result<BTreeMap<&'static str, u16>> {
+    let mut ports = BTreeMap::new();
+    for (name, _) in settings::VENDORS {
+        let [port] = free_ports()?;
+        ports.insert(*name, port);
+    }
+    Ok(ports)
+}
+
+fn write_settings(
+    world: &str,
+    dir: &std::path::Path,
+    own: &str,
+    mail: &Mail,
+    talk_port: u16,
+    vendor_ports: &BTreeMap<&'static str, u16>,
+) -> Result<PathBuf> {
     std::fs::create_dir_all(dir)?;
     let domain = settings::our_domain(world);
     // Keys without a section come first.
@@ -231,6 +260,10 @@ fn write_settings(world: &str, dir: &std::path::Path, own: &str, mail: &Mail, ta
     }
     for name in settings::CHATS {
         text.push_str(&settings::chat(name));
+    }
+    for (name, channel) in settings::VENDORS {
+        let port = vendor_ports.get(name).copied().unwrap_or_default();
+        text.push_str(&settings::vendor(name, channel, port));
     }
     let config = dir.join("tributary.toml");
     std::fs::write(&config, text)?;

@@ -20,11 +20,13 @@ mod one_bad_apple;
 mod one_message_however_often;
 mod processes_are_killed;
 mod servers_go_away;
+mod sms;
 mod starts_again;
 mod stops_without_servers;
 mod strangers_stay_outside;
 mod topic_is_deleted;
 mod two_workers_one_mailbox;
+mod voice;
 mod webhook_gets_answers;
 
 /// One story.
@@ -62,6 +64,8 @@ pub const STORIES: &[Story] = &[
     story!(machines_get_no_answer, Both, false),
     story!(strangers_stay_outside, Both, false),
     story!(webhook_gets_answers, Both, false),
+    story!(sms, Both, false),
+    story!(voice, Both, false),
     story!(one_bad_apple, Both, false),
     story!(bad_input, Both, false),
     story!(chat_resumes, Both, false),
