@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything listens on loopback only.
 .DEFAULT_GOAL := help
-.PHONY: help deps run demo stack test check bench clean-dev
+.PHONY: help deps run demo stack test check peers bench clean-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: deps ## fmt, clippy, doc, buf lint, layers
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 	.dev/buf/node_modules/.bin/buf lint proto
 	cargo test --quiet --workspace --test layers
+
+peers: ## lets the vendors' own libraries sign what we verify (fetches them from PyPI and npm)
+	@deploy/dev/peers.sh
 
 bench: deps ## measures speed and memory in a release build; results also in bench/results.json
 	cargo build --release --quiet --workspace --bins

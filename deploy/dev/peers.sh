@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Fetches the vendors' own libraries into .dev/peers, and lets them meet ours.
+. "$(dirname "$0")/common.sh"
+twilio_python=9.13.0
+twilio_node=6.2.0
+
+peers=$repository/.dev/peers
+mkdir -p "$peers"
+if [ ! -x "$peers/venv/bin/python" ]; then
+  python3 -m venv "$peers/venv" || fail "no venv: apt-get install python3-venv"
+fi
+"$peers/venv/bin/pip" install --quiet --disable-pip-version-check "twilio==$twilio_python" ||
+  fail "pip could not fetch twilio"
+npm install --silent --no-save --no-fund --no-audit --prefix "$peers" "twilio@$twilio_node" ||
+  fail "npm could not fetch twilio"
+cd "$repository"
+exec cargo run --quiet --workspace --bin peers
