@@ -33,6 +33,10 @@ const TIME: Duration = Duration::from_secs(5);
 /// Sockets that are opened at once.
 const OPENING: usize = 64;
 
+/// Where the sockets of each are.
+const CHAT: &str = "/chat/chat";
+const FLOOR: &str = "/";
+
 /// What the gateway of this site must have.
 pub const ACCOUNT: &str = r#"
 [[accounts]]
@@ -51,11 +55,8 @@ pub async fn measure(site: &Site, kafka_port: u16, rows: &mut Vec<Row>) -> Resul
     let gateway = site.start("gateway").await?;
     println!("chat at {SOCKETS} sockets");
     let (mut on_floor, mut on_gateway) = (Vec::new(), Vec::new());
-    let mut floor_visitors = open_all(listen, "/", SOCKETS).await?;
-    let mut visitors = open_all(site.public, "/chat/chat", SOCKETS).await?;
-    for visitor in &mut visitors {
-        visitor.hello().await?;
-    }
+    let mut floor_visitors = open_all(listen, FLOOR, SOCKETS).await?;
+    let mut visitors = open_all(site.public, CHAT, SOCKETS).await?;
     for _ in 0..2 {
         let (rate, back) = saturate(floor_visitors).await?;
         on_floor.push(rate);
@@ -82,9 +83,7 @@ async fn idle(site: &Site, rows: &mut Vec<Row>) -> Result<()> {
     println!("{IDLE_SOCKETS} idle sockets");
     let mut gateway = site.start("gateway").await?;
     // What the first ones touch is no cost of a socket.
-    for mut visitor in open_all(site.public, "/chat/chat", 100).await? {
-        visitor.hello().await?;
-    }
+    drop(open_all(site.public, CHAT, 100).await?);
     let before = resident_mib(gateway.pid()?)?;
     let mut clients = Command::new(std::env::current_exe()?)
         .args(["visitors", &site.public.to_string(), &IDLE_SOCKETS.to_string()])
@@ -116,9 +115,8 @@ async fn idle(site: &Site, rows: &mut Vec<Row>) -> Result<()> {
 
 /// Opens sockets and holds them until it is killed.
 pub async fn visit(address: SocketAddr, count: usize) -> Result<()> {
-    let mut visitors = open_all(address, "/chat/chat", count).await?;
+    let mut visitors = open_all(address, CHAT, count).await?;
     for visitor in &mut visitors {
-        visitor.hello().await?;
         visitor.say(&json!({ "type": "resume" })).await?;
     }
     println!("ready");
@@ -169,7 +167,7 @@ struct Visitor {
     sent: u64,
 }
 
-async fn open_all(address: SocketAddr, path: &str, count: usize) -> Result<Vec<Visitor>> {
+async fn open_all(address: SocketAddr, path: &'static str, count: usize) -> Result<Vec<Visitor>> {
     let places = Arc::new(Semaphore::new(OPENING));
     let mut opening = JoinSet::new();
     for number in 0..count {
@@ -179,11 +177,16 @@ async fn open_all(address: SocketAddr, path: &str, count: usize) -> Result<Vec<V
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             let (stream, _) = client_async(url, stream).await?;
-            anyhow::Ok(Visitor {
+            let mut visitor = Visitor {
                 stream,
                 number,
                 sent: 0,
-            })
+            };
+            // The floor greets nobody.
+            if path != FLOOR {
+                visitor.hello().await?;
+            }
+            anyhow::Ok(visitor)
         });
     }
     let mut visitors = Vec::with_capacity(count);

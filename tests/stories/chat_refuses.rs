@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tests::harness::chat::{Heard, Socket};
 use tests::harness::customer::now_seconds;
 use tests::harness::desk::conversation;
+use tests::harness::process::resident_mib;
 use tests::harness::settings::SITE_SECRET;
 use tests::harness::world::World;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -181,6 +182,7 @@ async fn slow_reader(world: &World) -> Result<()> {
         world.desk.reply(id, &format!("refuses-{number}"), &long).await?;
     }
     let session = visitor.vanish();
+    let before = resident(world).await?;
     let address = world.public[0].trim_start_matches("http://");
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4_096)?;
@@ -213,7 +215,19 @@ async fn slow_reader(world: &World) -> Result<()> {
     let end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
     ensure!(end.is_ok(), "the connection has no end");
     ensure!(rest.len() < 200 * long.len(), "everything came");
+    // What it did not take, about 4 MB, waited in the store.
+    let grown = resident(world).await? - before;
+    ensure!(grown < 16.0, "the memory grew by {grown} MiB");
     Ok(())
+}
+
+/// Memory of the first process that takes sockets, in MiB.
+async fn resident(world: &World) -> Result<f64> {
+    let processes = world.processes().await;
+    let taking = processes
+        .iter()
+        .find(|process| ["all", "gateway-1"].contains(&process.name.as_str()));
+    resident_mib(taking.context("no gateway")?.pid()?)
 }
 
 /// A text frame of a client with a mask of zeros.

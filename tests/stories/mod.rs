@@ -11,6 +11,7 @@ mod chat_crowd;
 mod chat_frames;
 mod chat_refuses;
 mod chat_resumes;
+mod chat_terminal;
 mod commands;
 mod employee_reports_incident;
 mod greets_newcomers;
@@ -71,6 +72,7 @@ pub const STORIES: &[Story] = &[
     story!(chat_resumes, Both, false),
     story!(chat_refuses, Both, false),
     story!(chat_frames, Light, false),
+    story!(chat_terminal, Both, false),
     story!(greets_newcomers, Light, false),
     story!(starts_again, Light, false),
     story!(commands, Light, false),

@@ -392,7 +392,7 @@ mod tests {
             &format!(r#"{{"type":"send","id":"1","text":"{long}"}}"#),
             "longer than 4000",
         );
-        let files = vec![r#""f""#; MAX_FILES + 1].join(",");
+        let files = [r#""f""#; MAX_FILES + 1].join(",");
         check(
             &format!(r#"{{"type":"send","id":"1","files":[{files}]}}"#),
             "more than 5 files",

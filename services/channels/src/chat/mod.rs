@@ -215,3 +215,60 @@ pub(crate) fn sample() -> Input {
     let frame = serde_json::json!({ "type": "send", "id": "1", "text": "Where is my bike?", "files": [file] });
     parse::input("a", &keys, &visitor, Bytes::from(frame.to_string()), at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket builds the message from what it has read already; a replay parses the
+    /// frame again. Both are the same.
+    #[test]
+    fn a_frame_parses_again_to_what_was_sent() {
+        let keys = Keys::new(vec![vec![1; 32]]).unwrap();
+        let visitor = session::Visitor::new(Moment::from_ms(0), 1_000);
+        let frame = r#"{"type":"send","id":"c1","text":"Hello\u0000 there"}"#;
+        let input = parse::input("a", &keys, &visitor, frame.into(), Moment::from_ms(0));
+        let frame::Said::Send { id, text, files } = frame::parse(frame).unwrap() else {
+            panic!("no send");
+        };
+        let sent = parse::sent("a", &keys, &visitor, &id, text, &files).unwrap();
+        let parsed = parse::parse("a", &keys, &input).unwrap();
+        assert_eq!(sent.events, parsed.events);
+        assert_eq!(sent.answer, parsed.answer);
+    }
+
+    #[test]
+    fn settings_are_refused_by_name() {
+        let check = |rest: &str, expected: &str| {
+            let account = AccountSettings {
+                name: "a".to_owned(),
+                channel: "chat".to_owned(),
+                queue: None,
+                join: None,
+                rest: rest.parse().unwrap(),
+            };
+            let surroundings = Surroundings {
+                keys: Keys::new(vec![vec![1; 32]]).unwrap(),
+                public_url: "http://localhost".to_owned(),
+                http: crate::guard::Guard::new(false).unwrap(),
+                calendars: Vec::new(),
+            };
+            let error = build(&account, &surroundings).err().unwrap_or_default();
+            assert!(error.contains(expected), "{rest}: {error}");
+        };
+        check(
+            "allowed_origins = ['https://www.example.com/path']",
+            "allowed_origins: ",
+        );
+        check("allowed_origins = ['www.example.com']", "allowed_origins: ");
+        check("calendar = 'office'", "calendar: there is no calendar \"office\"");
+        check("form = [{ name = 'Order number' }]", "form: \"Order number\"");
+        check("limits = { messages_a_minute = 0 }", "limits.messages_a_minute");
+        check(
+            "limits = { messages_a_second = 1 }",
+            "unknown field `messages_a_second`",
+        );
+        check("session_days = 0", "session_days");
+        check("max_file_bytes = 1000000000", "max_file_bytes");
+    }
+}

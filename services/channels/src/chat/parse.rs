@@ -65,20 +65,28 @@ pub(super) fn parse(account: &str, keys: &Keys, input: &Input) -> Result<Parsed,
     let visitor = input.header(VISITOR).unwrap_or_default();
     let visitor: Visitor = serde_json::from_str(visitor).map_err(|_| rejected("the visitor cannot be read"))?;
     let text = std::str::from_utf8(&input.body).map_err(|_| rejected("a frame is UTF-8"))?;
-    let said = frame::parse(text).map_err(|malformed| rejected(&malformed.detail))?;
-    let Said::Send { id, text, files } = said else {
-        return Err(rejected("only `send` is a message"));
-    };
-    let mut attachments = Vec::new();
-    for file in &files {
-        let receipt = Receipt::of_token(account, keys, &visitor.thread, file);
-        attachments.push(
-            receipt
-                .ok_or_else(|| rejected("a file was not uploaded by this visitor"))?
-                .attachment,
-        );
+    match frame::parse(text).map_err(|malformed| rejected(&malformed.detail))? {
+        Said::Send { id, text, files } => sent(account, keys, &visitor, &id, text, &files),
+        _ => Err(rejected("only `send` is a message")),
     }
-    let inbound = message(&visitor, &id, text, attachments);
+}
+
+/// What this visitor sent, as [`parse`] finds it in the frame.
+pub(super) fn sent(
+    account: &str,
+    keys: &Keys,
+    visitor: &Visitor,
+    id: &str,
+    text: String,
+    files: &[String],
+) -> Result<Parsed, Unparsed> {
+    let mut attachments = Vec::new();
+    for file in files {
+        let receipt = Receipt::of_token(account, keys, &visitor.thread, file);
+        let receipt = receipt.ok_or_else(|| rejected("a file was not uploaded by this visitor"))?;
+        attachments.push(receipt.attachment);
+    }
+    let inbound = message(visitor, id, text, attachments);
     let message_id = MessageId::received(inbound.realm.as_text(account), CHANNEL, &inbound.external_id);
     Ok(Parsed {
         events: vec![inbound],
@@ -86,7 +94,7 @@ pub(super) fn parse(account: &str, keys: &Keys, input: &Input) -> Result<Parsed,
             status: 200,
             content_type: "application/json",
             body: frame::Saying::Ack {
-                id: &id,
+                id,
                 message_id: message_id.as_str(),
             }
             .text(),

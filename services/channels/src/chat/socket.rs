@@ -22,9 +22,9 @@ use super::frame::{self, Close, FormField, Malformed, Said, Saying, ShownFile};
 use super::limits::Entry;
 use super::session::Visitor;
 use super::{Chat, files, now, parse};
-use crate::channel::{Channel, Input, Unparsed};
-use crate::inbox::Arrival;
-use crate::live::{Live, Place, Watch};
+use crate::channel::{Input, Parsed, Unparsed};
+use crate::inbox::{Arrival, Inbox};
+use crate::live::{Live, Watch};
 
 /// Read ahead of a socket; more is taken when a frame needs it.
 pub(super) const BUFFER_BYTES: usize = 1_024;
@@ -54,6 +54,8 @@ const MAX_MALFORMED: u32 = 10;
 /// Clients come back spread over so long after a stop.
 const RETURN_WITHIN_MS: u64 = 10_000;
 
+/// What was found where the view stands; nothing, if there is no conversation.
+type Read = Result<Option<Piece>, store::Error>;
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Serves one socket to its end.
@@ -176,7 +178,7 @@ struct Talk {
     /// What the visitor said and is not in the log yet.
     taking: Option<Task<Taken>>,
     /// What is to be shown and is not read yet.
-    reading: Option<Task<Result<Option<(Place, Piece)>, store::Error>>>,
+    reading: Option<Task<Read>>,
     read_again_at: Option<Instant>,
     heard_at: Instant,
     is_asked: bool,
@@ -196,12 +198,8 @@ enum Taken {
     /// In the log; the frame that says so.
     Acknowledged(String),
     Marked,
-    Refused {
-        id: Option<String>,
-        detail: String,
-    },
     Unavailable {
-        id: Option<String>,
+        id: String,
     },
     Fault,
 }
@@ -210,7 +208,7 @@ enum Taken {
 enum Next {
     Stop,
     Taken(Taken),
-    Read(Result<Option<(Place, Piece)>, store::Error>),
+    Read(Read),
     Heard(Option<Result<Message, axum::Error>>),
     News,
     Time,
@@ -311,7 +309,7 @@ impl Talk {
                 self.read();
                 Ok(())
             }
-            Said::Send { id, .. } => self.send(websocket, id, text).await,
+            Said::Send { id, text: said, files } => self.send(websocket, id, (said, files), text).await,
             Said::Typing {} => {
                 self.watch.tell_typing();
                 Ok(())
@@ -347,7 +345,13 @@ impl Talk {
         hello(&self.chat, websocket, &self.visitor).await
     }
 
-    async fn send(&mut self, websocket: &mut WebSocket, id: String, text: Utf8Bytes) -> Result<(), End> {
+    async fn send(
+        &mut self,
+        websocket: &mut WebSocket,
+        id: String,
+        (said, files): (String, Vec<String>),
+        text: Utf8Bytes,
+    ) -> Result<(), End> {
         if !self.chat.limits.may_send(&self.visitor.thread) {
             return Err(End::Close(Close::Flood));
         }
@@ -367,10 +371,16 @@ impl Talk {
             return write(websocket, &saying).await;
         }
         let chat = self.chat.clone();
+        let parsed = match parse::sent(&chat.account, &chat.keys, &self.visitor, &id, said, &files) {
+            Ok(parsed) => parsed,
+            Err(Unparsed::Rejected { reason: detail } | Unparsed::Parked { reason: detail }) => {
+                return self.complain(websocket, &Malformed { detail, id: Some(id) }).await;
+            }
+        };
         let input = parse::input(&chat.account, &chat.keys, &self.visitor, text.into(), now());
         let inbox = self.live.inbox().clone();
         self.watch.expect();
-        self.taking = Some(Box::pin(async move { accept(&chat, &inbox, input, id).await }));
+        self.taking = Some(Box::pin(async move { accept(&chat, &inbox, &input, parsed, id).await }));
         Ok(())
     }
 
@@ -399,12 +409,11 @@ impl Talk {
         match taken {
             Taken::Acknowledged(text) => write_text(websocket, text).await,
             Taken::Marked => Ok(()),
-            Taken::Refused { id, detail } => self.complain(websocket, &Malformed { detail, id }).await,
             Taken::Unavailable { id } => {
                 let saying = Saying::Error {
                     code: "unavailable",
                     detail: "this cannot be taken now, send it again",
-                    id: id.as_deref(),
+                    id: Some(&id),
                     retry_after_ms: Some(5_000),
                 };
                 write(websocket, &saying).await
@@ -445,22 +454,16 @@ impl Talk {
                 None => head,
             };
             let Some(place) = head else { return Ok(None) };
-            let piece = live
-                .store()
+            live.store()
                 .visible_messages(&place.conversation_id, after, PIECE)
-                .await?;
-            Ok(piece.map(|piece| (place, piece)))
+                .await
         }));
     }
 
-    async fn show(
-        &mut self,
-        websocket: &mut WebSocket,
-        read: Result<Option<(Place, Piece)>, store::Error>,
-    ) -> Result<(), End> {
+    async fn show(&mut self, websocket: &mut WebSocket, read: Read) -> Result<(), End> {
         let Some(view) = &mut self.view else { return Ok(()) };
         let piece = match read {
-            Ok(Some((_, piece))) => piece,
+            Ok(Some(piece)) => piece,
             Ok(None) => {
                 if !view.is_answered {
                     let had = view.epoch.is_some() && view.sequence > 0;
@@ -568,20 +571,11 @@ impl View {
 }
 
 /// Into the log, and only then the answer (C1).
-async fn accept(chat: &Chat, inbox: &crate::inbox::Inbox, input: Input, id: String) -> Taken {
-    let parsed = match chat.parse(&input) {
-        Ok(parsed) => parsed,
-        Err(Unparsed::Rejected { reason } | Unparsed::Parked { reason }) => {
-            return Taken::Refused {
-                id: Some(id),
-                detail: reason,
-            };
-        }
-    };
-    let accepted = inbox.accept(&chat.account, parse::CHANNEL, &input, parsed.events, Arrival::Pushed);
+async fn accept(chat: &Chat, inbox: &Inbox, input: &Input, parsed: Parsed, id: String) -> Taken {
+    let accepted = inbox.accept(&chat.account, parse::CHANNEL, input, parsed.events, Arrival::Pushed);
     match accepted.await {
         Ok(()) => Taken::Acknowledged(parsed.answer.body),
-        Err(bus::Error::Unavailable(_)) => Taken::Unavailable { id: Some(id) },
+        Err(bus::Error::Unavailable(_)) => Taken::Unavailable { id },
         Err(error) => {
             tracing::error!(account.name = chat.account, %error, "message not accepted");
             Taken::Fault
