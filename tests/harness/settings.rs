@@ -10,14 +10,14 @@ pub const MAILBOXES: &[&str] = &["support", "it", "sales", "auto", "poison", "mu
 pub const WEBHOOKS: &[&str] = &["hooks", "storm", "crash", "refused", "bad", "talk"];
 
 /// Accounts of web chat; each is a queue of that name.
-pub const CHATS: &[&str] = &["chat", "crowd", "strict"];
+pub const CHATS: &[&str] = &["chat", "crowd", "strict", "help"];
 
 /// Accounts at vendors, by name and channel; each is a queue of that name, and has a
 /// port where its story lets the vendor's server listen.
 pub const VENDORS: &[(&str, &str)] = &[("phone", "sms"), ("mended", "sms"), ("line", "voice")];
 
 /// Customers whom Postfix vouches for.
-pub const CUSTOMERS: &[&str] = &["anna", "ben", "carla", "dora", "emil", "frida"];
+pub const CUSTOMERS: &[&str] = &["anna", "ben", "carla", "dora", "emil", "frida", "gina", "hanna"];
 
 /// The domain of ours in a world of this name.
 pub fn our_domain(world: &str) -> String {
@@ -78,11 +78,13 @@ secrets = ["{SECRET}"]
     )
 }
 
-/// One chat account. `strict` keeps the default limits; the others let a whole crowd
+/// One chat account. `strict` keeps the default limits, `help` answers by mail whoever
+/// has left; the others let a whole crowd
 /// come from the one address of a test.
 pub fn chat(name: &str) -> String {
     let more = match name {
         "strict" => "allowed_origins = [\"https://www.example.com\"]".to_owned(),
+        "help" => "mail_account = \"support\"".to_owned(),
         _ => "limits = { messages_a_minute = 6000, frames_a_second = 1000, sockets_an_address = 10000, \
               connects_a_minute = 100000 }"
             .to_owned(),

@@ -13,12 +13,14 @@ mod chat_refuses;
 mod chat_resumes;
 mod chat_terminal;
 mod commands;
+mod contacts_merge;
 mod employee_reports_incident;
 mod greets_newcomers;
 mod machines_get_no_answer;
 mod mail_becomes_case;
 mod one_bad_apple;
 mod one_message_however_often;
+mod one_person;
 mod processes_are_killed;
 mod servers_go_away;
 mod sms;
@@ -71,6 +73,8 @@ pub const STORIES: &[Story] = &[
     story!(bad_input, Both, false),
     story!(chat_resumes, Both, false),
     story!(chat_refuses, Both, false),
+    story!(one_person, Both, false),
+    story!(contacts_merge, Both, false),
     story!(chat_frames, Light, false),
     story!(chat_terminal, Both, false),
     story!(greets_newcomers, Light, false),

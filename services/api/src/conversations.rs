@@ -15,7 +15,7 @@ use crate::extract::{Path, Query};
 use crate::messages::MessageView;
 use crate::page::{self, Page, Paging};
 use crate::reach::{self, ReachView};
-use crate::{Desk, contacts};
+use crate::{Desk, contacts, now};
 
 /// What was said between a contact and the desk on one account.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,6 +50,10 @@ pub struct ConversationView {
     #[schema(value_type = String, format = DateTime)]
     created_at: Moment,
     version: i64,
+    /// When the contact left a live conversation (a chat): an answer then goes by mail, if an address is known. Null:
+    /// he is there or may be back any moment, or nobody looks at this conversation live.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    left_at: Option<Moment>,
     /// By which ways the contact can be answered: this conversation's own first. A reply takes another by `via`.
     reachable: Vec<ReachView>,
 }
@@ -98,10 +102,12 @@ pub async fn show(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Js
         None => None,
     };
     let ways = reach::ways(&desk, &conversation).await?;
+    let left_at = reach::left_at(&desk, &conversation, now()).await?;
     contacts::resolve(&desk, std::iter::once(&mut conversation.contact_id)).await?;
     Ok(Json(ConversationView::of(
         conversation,
         ticket.map(|ticket| ticket.number),
+        left_at,
         ways.into_iter().map(Into::into).collect(),
     )))
 }
@@ -153,7 +159,12 @@ pub async fn load(desk: &Desk, id: &ConversationId) -> Result<Conversation, Erro
 }
 
 impl ConversationView {
-    fn of(conversation: Conversation, ticket_number: Option<String>, reachable: Vec<ReachView>) -> Self {
+    fn of(
+        conversation: Conversation,
+        ticket_number: Option<String>,
+        left_at: Option<Moment>,
+        reachable: Vec<ReachView>,
+    ) -> Self {
         let participants = conversation.participants.into_iter().map(|identity| ParticipantView {
             scheme: identity.scheme,
             address: identity.address,
@@ -175,6 +186,7 @@ impl ConversationView {
             last_message_at: conversation.last_message_at,
             created_at: conversation.created_at,
             version: conversation.version,
+            left_at,
             reachable,
         }
     }

@@ -4,7 +4,7 @@ use model::contact::{Identity, normalise};
 use model::context::AccountPlan;
 use model::conversation::{self, Conversation, Way};
 use model::id::{ContactId, ConversationId, MessageId};
-use model::outbound::Declaration;
+use model::outbound::{Declaration, LiveView};
 use model::ticket::Ticket;
 use model::time::Moment;
 use serde::{Deserialize, Serialize};
@@ -280,24 +280,29 @@ fn named(mut ways: Vec<Reach>, via: &Via) -> Result<Reach, Error> {
 
 /// The way by mail, where the contact does not look at the conversation any more.
 async fn after_leaving(desk: &Desk, asked: &Conversation, now: Moment) -> Result<Option<Reach>, Error> {
-    let accounts = desk.store.accounts().await?;
-    let account = accounts.into_iter().find(|account| account.plan.name == asked.account);
-    let Some(live) = account.and_then(|account| account.declaration.live) else {
+    let Some((live, _)) = has_left(desk, asked, now).await? else {
         return Ok(None);
     };
     let Some(mail_account) = live.mail_account else {
         return Ok(None);
     };
-    if desk
-        .store
-        .visitor_left(&asked.id, live.away_after_ms, now)
-        .await?
-        .is_none()
-    {
-        return Ok(None);
-    }
     let ways = ways(desk, asked).await?;
     Ok(ways.into_iter().find(|way| way.account.name == mail_account))
+}
+
+/// When the contact left a live conversation, if that is so.
+pub async fn left_at(desk: &Desk, asked: &Conversation, now: Moment) -> Result<Option<Moment>, Error> {
+    Ok(has_left(desk, asked, now).await?.map(|(_, left_at)| left_at))
+}
+
+async fn has_left(desk: &Desk, asked: &Conversation, now: Moment) -> Result<Option<(LiveView, Moment)>, Error> {
+    let accounts = desk.store.accounts().await?;
+    let account = accounts.into_iter().find(|account| account.plan.name == asked.account);
+    let Some(live) = account.and_then(|account| account.declaration.live) else {
+        return Ok(None);
+    };
+    let left_at = desk.store.visitor_left(&asked.id, live.away_after_ms, now).await?;
+    Ok(left_at.map(|left_at| (live, left_at)))
 }
 
 async fn go_on(

@@ -271,11 +271,20 @@ async fn who_has_left_is_answered_by_mail() {
         let written = reply(&house, received, key, via).await.json();
         written["account"].as_str().unwrap().to_owned()
     };
+    let left_at = async |received: &Received| {
+        let conversation = house
+            .get(&format!("/v1/conversations/{}", received.conversation))
+            .await
+            .ok();
+        conversation["left_at"].clone()
+    };
+    assert_eq!(left_at(&asked).await, Value::Null);
     assert_eq!(account(&asked, "r1", Value::Null).await, "chat");
     let long_ago = now.plus_ms(-120_000);
     for id in &both {
         house.store.visitor_gone(id, now, long_ago).await.unwrap();
     }
+    assert_eq!(left_at(&asked).await, json!(long_ago.to_string()));
     assert_eq!(account(&asked, "r2", Value::Null).await, "support");
     assert_eq!(
         account(&asked, "r3", json!({ "account": "chat" })).await,
