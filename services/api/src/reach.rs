@@ -132,39 +132,52 @@ pub async fn choose(
         return go_on(desk, asked.clone(), declaration, ticket, now).await;
     };
     let is_of_ticket = |one: &Conversation| one.ticket_id.is_some() && one.ticket_id == asked.ticket_id;
-    let begins = reach.declaration.begins.is_some();
-    match reach.conversation {
+    let can_begin_anew = reach.declaration.begins.is_some() && !reach.declaration.thread_is_address;
+    match &reach.conversation {
         // A conversation about something else is left alone where another can begin.
-        Some(conversation) if conversation.id == asked.id || is_of_ticket(&conversation) || !begins => {
-            go_on(desk, conversation, reach.declaration, ticket, now).await
+        Some(conversation) if conversation.id == asked.id || is_of_ticket(conversation) || !can_begin_anew => {
+            go_on(desk, conversation.clone(), reach.declaration, ticket, now).await
         }
-        before => {
-            let of_ticket = ticket.map(|ticket| ticket.subject.clone());
-            let to = Identity {
-                verified: false,
-                ..reach.to
-            };
-            let mut conversation = Conversation::begun(
-                message_id,
-                &reach.account,
-                &reach.contact_id,
-                &to,
-                asked.subject.clone().or(of_ticket),
-                now,
-            );
-            // Who has opted out there has opted out of this too.
-            conversation.consent = before.and_then(|before| before.consent);
-            Ok(Chosen {
-                way: Way {
-                    recipients: conversation.recipients(None)?,
-                    conversation,
-                    declaration: reach.declaration,
-                    is_new_to_ticket: true,
-                },
-                asked_at: now,
-            })
-        }
+        _ => begin(desk, asked, reach, ticket, message_id, now).await,
     }
+}
+
+/// A conversation that begins with the answer.
+async fn begin(
+    desk: &Desk,
+    asked: &Conversation,
+    reach: Reach,
+    ticket: Option<&Ticket>,
+    message_id: &MessageId,
+    now: Moment,
+) -> Result<Chosen, Error> {
+    let to = Identity {
+        verified: false,
+        ..reach.to
+    };
+    let (account, declaration) = (&reach.account, reach.declaration);
+    let mut conversation = Conversation::begun(message_id, account, &declaration, &reach.contact_id, &to, now);
+    if let Some(thread) = &conversation.thread_name
+        && !desk.store.heads(&[(&account.name, thread)]).await?.is_empty()
+    {
+        return Err(Error::invalid(
+            "not_reachable",
+            "somebody else writes from this address, and nothing proves that it is this contact",
+        ));
+    }
+    let of_ticket = ticket.map(|ticket| ticket.subject.clone());
+    conversation.subject = asked.subject.clone().or(of_ticket);
+    // Who has opted out there has opted out of this too.
+    conversation.consent = reach.conversation.and_then(|before| before.consent);
+    Ok(Chosen {
+        way: Way {
+            recipients: conversation.recipients(None)?,
+            conversation,
+            declaration,
+            is_new_to_ticket: true,
+        },
+        asked_at: now,
+    })
 }
 
 impl From<Reach> for ReachView {

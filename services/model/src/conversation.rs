@@ -271,19 +271,20 @@ impl Conversation {
     pub fn begun(
         begun_by: &MessageId,
         account: &AccountPlan,
+        declaration: &Declaration,
         contact_id: &ContactId,
         to: &Identity,
-        subject: Option<String>,
         now: Moment,
     ) -> Self {
         let id = ConversationId::begun_by(begun_by);
+        let thread_name = declaration.thread_is_address.then(|| to.address.clone());
         Self {
             account: account.name.clone(),
             channel: account.channel.clone(),
             contact_id: contact_id.clone(),
-            subject,
-            thread: id.to_string(),
-            thread_name: None,
+            subject: None,
+            thread: thread_name.clone().unwrap_or_else(|| id.to_string()),
+            thread_name,
             ticket_id: None,
             participants: BTreeSet::from([to.clone()]),
             suggested: None,

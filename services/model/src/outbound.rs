@@ -57,6 +57,10 @@ pub struct Declaration {
     /// there though the contact has not written by this channel.
     #[serde(default)]
     pub begins: Option<String>,
+    /// It has one thread for each address, named by it: what begins at an address
+    /// goes on there for ever.
+    #[serde(default)]
+    pub thread_is_address: bool,
 }
 
 /// What others must know of contacts who look at their conversation live.

@@ -38,7 +38,13 @@ async fn house(away_after_ms: i64) -> House {
         max_chars: Some(20),
         ..Declaration::default()
     };
+    let sms = Declaration {
+        begins: Some("phone".to_owned()),
+        thread_is_address: true,
+        ..Declaration::default()
+    };
     let accounts = [
+        (plan("sms", "sms", Join::Open, false), sms),
         (plan("support", "email", Join::Thread, false), support),
         (plan("chat", "chat", Join::Open, true), chat),
         (plan("messenger", "messenger", Join::Open, false), messenger),
@@ -65,8 +71,9 @@ fn said(account: &str, external_id: &str, sender: &str, claimed: Option<&str>) -
 }
 
 fn claim(address: &str) -> Party {
+    let scheme = if address.starts_with('+') { "phone" } else { "email" };
     Party {
-        scheme: "email".to_owned(),
+        scheme: scheme.to_owned(),
         address: address.to_owned(),
         name: None,
         verified: false,
@@ -256,6 +263,35 @@ async fn a_persons_other_conversations_can_go_on() {
     let conversations = json!([chat.conversation, message.conversation, sent["conversation_id"]]);
     assert_eq!(ticket["conversations"], conversations);
     assert_eq!(ticket["contact_conversations"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_thread_that_is_an_address_goes_on_there() {
+    let house = house(i64::MAX).await;
+    let text = |external_id: &str, number: &str| {
+        let mut event = said("sms", external_id, number, None);
+        if let event::Body::MessageReceived(message) = &mut event.body {
+            message.sender.scheme = "phone".to_owned();
+        }
+        event
+    };
+    let asked = house.arrive(&said("chat", "1", "v1", Some("+491701"))).await;
+    let sent = reply(&house, &asked, "r1", json!({ "account": "sms" })).await.json();
+    assert_eq!(sent["recipients"][0]["address"], "+491701");
+    // The answer comes into what we began, and so to the ticket; the next goes on there.
+    let answered = house.arrive(&text("2", "+491701")).await;
+    assert_eq!(
+        (answered.conversation.as_str(), &answered.ticket),
+        (sent["conversation_id"].as_str().unwrap(), &asked.ticket)
+    );
+    let next = reply(&house, &asked, "r2", json!({ "account": "sms" })).await.json();
+    assert_eq!(next["conversation_id"], sent["conversation_id"]);
+    // Whose number somebody else claims is not written to for him.
+    house.arrive(&text("3", "+491702")).await;
+    let stranger = house.arrive(&said("chat", "4", "v2", Some("+491702"))).await;
+    reply(&house, &stranger, "r3", json!({ "account": "sms" }))
+        .await
+        .refused(422, "not_reachable");
 }
 
 #[tokio::test]

@@ -66,6 +66,7 @@ impl Channel for Sms {
             max_attachment_bytes: Some(send::MAX_MEDIA_BYTES),
             join: Join::Open,
             begins: Some("phone".to_owned()),
+            thread_is_address: true,
             ..Declaration::default()
         }
     }

@@ -242,14 +242,14 @@ fn in_state(kind: &str, state: &str) -> Story {
 #[test]
 fn each_verb_in_each_state() {
     let table = "
-        state     hold_customer hold_internal resolve  reopen close  cancel    assign   reply    receive
-        new       waiting       on_hold       resolved =      closed cancelled working  working  new
-        working   waiting       on_hold       resolved =      closed cancelled working  working  working
-        waiting   =             on_hold       resolved working closed cancelled waiting waiting  working
-        on_hold   waiting       =             resolved working closed cancelled on_hold on_hold  on_hold
-        resolved  x             x             =        working closed x        resolved resolved working
-        closed    x             x             x        x      =      x         x        x        x
-        cancelled x             x             x        x      x      =         x        x        x
+        state     hold_customer hold_internal resolve  reopen close  cancel    assign   reply    receive add_conversation
+        new       waiting       on_hold       resolved =      closed cancelled working  working  new     new
+        working   waiting       on_hold       resolved =      closed cancelled working  working  working working
+        waiting   =             on_hold       resolved working closed cancelled waiting waiting  working waiting
+        on_hold   waiting       =             resolved working closed cancelled on_hold on_hold  on_hold on_hold
+        resolved  x             x             =        working closed x        resolved resolved working resolved
+        closed    x             x             x        x      =      x         x        x        x       x
+        cancelled x             x             x        x      x      =         x        x        x       x
     ";
     let kinds = [
         ("case", "open", "awaiting_info"),
@@ -257,7 +257,7 @@ fn each_verb_in_each_state() {
     ];
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     let rows: Vec<_> = rows.into_iter().filter(|row| !row.is_empty()).collect();
-    assert!(rows.len() == 8 && rows.iter().all(|row| row.len() == 10));
+    assert!(rows.len() == 8 && rows.iter().all(|row| row.len() == 11));
     for (kind, working, waiting) in kinds {
         let named = |name: &'static str| match name {
             "working" => working,
@@ -289,6 +289,9 @@ fn check_verb(kind: &str, state: &str, verb: &str, expected: &str) {
             assignee: Some("otto".to_owned()),
         },
         "reply" => Command::Reply { message_id, automatic },
+        "add_conversation" => Command::AddConversation {
+            conversation_id: ConversationId::begun_by(&message_id),
+        },
         "receive" => Command::Receive {
             conversation_id: ConversationId::begun_by(&message_id),
             message_id,
