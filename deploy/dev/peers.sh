@@ -14,4 +14,5 @@ fi
 npm install --silent --no-save --no-fund --no-audit --prefix "$peers" "twilio@$twilio_node" ||
   fail "npm could not fetch twilio"
 cd "$repository"
-exec cargo run --quiet --workspace --bin peers
+cargo build --quiet --workspace --bins
+exec target/debug/peers

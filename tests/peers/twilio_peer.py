@@ -29,15 +29,22 @@ def check(what, found, expected):
     print(f"python: {what}: {found}")
 
 
+class Fields(dict):
+    """Fields of a form, some of them given twice, as the library takes them from Django and Flask."""
+
+    def getlist(self, name):
+        values = self[name]
+        return values if isinstance(values, list) else [values]
+
+
 FORM = "application/x-www-form-urlencoded; charset=UTF-8"
 validator = RequestValidator(TOKEN)
 number = 0
 
 
 def form(what, url, fields, expected, token_validator=validator, signed_url=None):
-    signature = token_validator.compute_signature(signed_url or url, fields)
-    pairs = [(name, value) for name, values in fields.items()
-             for value in (values if isinstance(values, list) else [values])]
+    signature = token_validator.compute_signature(signed_url or url, Fields(fields))
+    pairs = [(name, value) for name in fields for value in Fields(fields).getlist(name)]
     check(what, post(url, urllib.parse.urlencode(pairs).encode(), FORM, signature), expected)
 
 

@@ -82,9 +82,10 @@ impl Verifier {
             let mut pairs = settings.split(',').filter_map(|pair| pair.trim().split_once('='));
             pairs.find(|(key, _)| *key == name).map(|(_, value)| value.trim())
         };
-        let algorithm = match setting("algorithm") {
-            Some("HMAC_SHA256") => hmac::HMAC_SHA256,
-            Some("HMAC_SHA1") => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        let algorithm = setting("algorithm").unwrap_or("HMAC_SHA1").to_ascii_uppercase();
+        let algorithm = match algorithm.as_str() {
+            "HMAC_SHA256" => hmac::HMAC_SHA256,
+            "HMAC_SHA1" => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             _ => {
                 return Err(BadSignature {
                     reason: "the signature's algorithm is unknown",
