@@ -70,6 +70,26 @@ impl Desk {
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
+    /// Status of a DELETE.
+    pub async fn delete(&self, path: &str) -> Result<u16> {
+        let request = self
+            .client
+            .delete(format!("{}{path}", self.base))
+            .bearer_auth(&self.token);
+        Ok(request.send().await?.status().as_u16())
+    }
+
+    /// Uploads a file, which must be taken.
+    pub async fn upload(&self, name: &str, bytes: &[u8]) -> Result<Value> {
+        let url = reqwest::Url::parse_with_params(&format!("{}/v1/files", self.base), [("name", name)])?;
+        let request = self.client.post(url).bearer_auth(&self.token).body(bytes.to_vec());
+        let answer = request.send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status == 201, "upload: {status} {text}");
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// All items of a list, page after page.
     pub async fn list(&self, path: &str) -> Result<Vec<Value>> {
         let mut items = Vec::new();

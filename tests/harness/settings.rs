@@ -7,7 +7,7 @@ use crate::vendors::twilio::{ACCOUNT_SID, OUR_NUMBER, TOKEN};
 pub const MAILBOXES: &[&str] = &["support", "it", "sales", "auto", "poison", "murky", "load", "hot"];
 
 /// Accounts that take webhooks; each is a queue of that name.
-pub const WEBHOOKS: &[&str] = &["hooks", "storm", "crash", "refused", "bad", "talk"];
+pub const WEBHOOKS: &[&str] = &["hooks", "storm", "crash", "refused", "bad", "talk", "files"];
 
 /// Accounts of web chat; each is a queue of that name.
 pub const CHATS: &[&str] = &["chat", "crowd", "strict", "help"];
@@ -65,6 +65,11 @@ plus_address = {plus}
 
 /// One webhook account. `deliver_url` is where its answers go.
 pub fn webhook(name: &str, deliver_url: Option<&str>) -> String {
+    // What the stories serve is on this machine.
+    let fetch = match name {
+        "files" => "fetch_private = true\n",
+        _ => "",
+    };
     let deliver = deliver_url.map(|url| format!("deliver_url = \"{url}\"\nallow_private = true\n"));
     format!(
         r#"
@@ -73,7 +78,7 @@ name = "{name}"
 channel = "webhook"
 queue = "{name}"
 secrets = ["{SECRET}"]
-{}"#,
+{fetch}{}"#,
         deliver.unwrap_or_default()
     )
 }

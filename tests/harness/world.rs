@@ -219,6 +219,14 @@ impl World {
         })
     }
 
+    /// Where its large bytes lie.
+    pub fn blobs_dir(&self) -> PathBuf {
+        match self.name {
+            "light" => self.dir.join("data").join("blobs"),
+            _ => self.dir.join("blobs"),
+        }
+    }
+
     /// A folder of this world's.
     pub fn dir(&self) -> &PathBuf {
         &self.dir

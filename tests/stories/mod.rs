@@ -6,6 +6,7 @@ use tests::harness::world::World;
 
 use super::Running;
 
+mod attachments;
 mod bad_input;
 mod chat_crowd;
 mod chat_frames;
@@ -15,6 +16,7 @@ mod chat_terminal;
 mod commands;
 mod contacts_merge;
 mod employee_reports_incident;
+mod erasure;
 mod greets_newcomers;
 mod machines_get_no_answer;
 mod mail_becomes_case;
@@ -69,6 +71,8 @@ pub const STORIES: &[Story] = &[
     story!(webhook_gets_answers, Both, false),
     story!(sms, Both, false),
     story!(voice, Both, false),
+    story!(attachments, Both, false),
+    story!(erasure, Both, false),
     story!(one_bad_apple, Both, false),
     story!(bad_input, Both, false),
     story!(chat_resumes, Both, false),

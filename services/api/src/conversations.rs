@@ -1,8 +1,8 @@
 //! `/v1/conversations`: what was said, in order.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use bus::hints::{Hint, Typist};
 use model::conversation::{Consent, Conversation};
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
@@ -15,6 +15,7 @@ use crate::extract::{Path, Query};
 use crate::messages::MessageView;
 use crate::page::{self, Page, Paging};
 use crate::reach::{self, ReachView};
+use crate::token::Person;
 use crate::{Desk, contacts, now};
 
 /// What was said between a contact and the desk on one account.
@@ -145,6 +146,29 @@ pub async fn list_messages(
     let messages = desk.store.messages(&conversation.id, after.as_ref(), limit + 1).await?;
     let page = page::page(messages, limit, |message| message.id.as_str().to_owned());
     Ok(Json(page.map(Into::into)))
+}
+
+/// Erases what was said in a conversation: texts, files and raw input.
+///
+/// Ids stay, so that nothing brings it back. Its tickets lose their subject, if it came from here, and what was
+/// noted with resolutions. The conversation begins a new epoch: a chat's client is told that history is gone. A
+/// repeat changes nothing. The README says what erasure does not reach.
+#[utoipa::path(delete, path = "/v1/conversations/{id}", operation_id = "erase_conversation", tag = "conversations",
+    params(("id" = String, Path, description = "`cnv_…`")),
+    responses((status = 204, description = "Erased, now or before"), Problems))]
+pub async fn erase(
+    State(desk): State<Desk>,
+    Extension(Person(person)): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Error> {
+    let id = parse(&id)?;
+    match desk.store.erase_conversation(&id, &person, now()).await? {
+        None => Err(Error::not_found("conversation")),
+        Some(is_new) => {
+            tracing::info!(conversation.id = %id, is_new, "conversation erased");
+            Ok(StatusCode::NO_CONTENT)
+        }
+    }
 }
 
 /// The id, if it has the form of one.

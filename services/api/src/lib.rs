@@ -48,6 +48,9 @@ pub const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a file may be on its way to us.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(300);
+
 /// How often a handler decides again because somebody else was faster.
 const ATTEMPTS: usize = 5;
 
@@ -61,6 +64,8 @@ pub struct Desk {
     pub blobs: bus::Blobs,
     /// For those who look at a conversation right now.
     pub hints: bus::hints::Hints,
+    /// Of files that people upload.
+    pub limits: model::file::Limits,
 }
 
 /// The API as it stands on the desk listener.
@@ -111,6 +116,7 @@ fn closed() -> OpenApiRouter<Desk> {
         .routes(routes!(contacts::merge))
         .routes(routes!(contacts::part))
         .routes(routes!(conversations::show))
+        .routes(routes!(conversations::erase))
         .routes(routes!(conversations::list_messages))
         .routes(routes!(conversations::typing))
         .routes(routes!(replies::reply))
@@ -119,6 +125,8 @@ fn closed() -> OpenApiRouter<Desk> {
         .routes(routes!(messages::raw))
         .routes(routes!(messages::history::history))
         .routes(routes!(messages::attachment))
+        .routes(routes!(messages::fetch))
+        .routes(routes!(files::upload))
         .routes(routes!(messages::resend))
         .routes(routes!(messages::settle))
         .routes(routes!(parked::list))
@@ -172,7 +180,11 @@ async fn no_such_method() -> Error {
 async fn answer(request: Request, next: Next) -> Response {
     let id = uuid::Uuid::new_v4().simple().to_string();
     let span = tracing::info_span!("request", request.id = %id);
-    let handled = tokio::time::timeout(PATIENCE, next.run(request).instrument(span)).await;
+    let patience = match request.uri().path() {
+        files::PATH => UPLOAD_PATIENCE,
+        _ => PATIENCE,
+    };
+    let handled = tokio::time::timeout(patience, next.run(request).instrument(span)).await;
     let mut response = handled.unwrap_or_else(|_| Error::busy("the request took too long").into_response());
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {

@@ -29,11 +29,16 @@ struct Settle {
     state: String,
 }
 
+/// A body that says nothing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 /// Bytes as they came.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "describes an answer; none is made of it")]
-struct Octets(Vec<u8>);
+pub struct Octets(Vec<u8>);
 
 /// One message.
 #[utoipa::path(get, path = "/v1/messages/{id}", operation_id = "show_message", tag = "messages",
@@ -86,6 +91,38 @@ pub async fn attachment(
     files::serve(&desk, &attachment.sha256, &attachment.name, &headers).await
 }
 
+/// Fetches a lost attachment again; `position` counts the message's attachments from 0.
+#[utoipa::path(post, path = "/v1/messages/{id}/attachments/{position}/fetch", operation_id = "fetch_attachment",
+    tag = "messages",
+    params(
+        ("id" = String, Path, description = "`msg_…`"),
+        ("position" = u32, Path, description = "Among the message's attachments, from 0"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Accepted everywhere"),
+    ),
+    responses(
+        (status = 200, description = "The message; the attachment is pending", body = MessageView),
+        (status = 409, description = "It is not lost, or nobody knows where it was", body = Problem),
+        Problems,
+        BodyProblems,
+    ))]
+pub async fn fetch(
+    State(desk): State<Desk>,
+    Path((id, position)): Path<(String, u32)>,
+    _: IdempotencyKey,
+    body: Body,
+) -> Result<Json<MessageView>, Error> {
+    let Nothing {} = body.read()?;
+    let id = parse(&id)?;
+    match desk.store.fetch_again(&id, position as usize, now()).await? {
+        None => Err(Error::not_found("attachment")),
+        Some(true) => Ok(Json(load(&desk, &id).await?.into())),
+        Some(false) => Err(Error::conflict(
+            "wrong_state",
+            "only a lost attachment that came as a reference can be fetched again",
+        )),
+    }
+}
+
 /// Sends a failed or uncertain message again.
 #[utoipa::path(post, path = "/v1/messages/{id}/resend", operation_id = "resend_message", tag = "messages",
     params(
@@ -105,9 +142,6 @@ pub async fn resend(
     key: IdempotencyKey,
     body: Body,
 ) -> Result<Response, Error> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Nothing {}
     let id = parse(&id)?;
     let named = Named::read(person, key, &format!("resend {id}"), &body);
     let Nothing {} = body.read()?;

@@ -100,7 +100,7 @@ pub async fn reply(
     body: Body,
 ) -> Result<(StatusCode, Json<MessageView>), Error> {
     let request = Request::read("reply", person, &id, key, &body)?;
-    write(&desk, &request, &draft(body.read()?).await?).await
+    write(&desk, &request, &draft(&desk, body.read()?).await?).await
 }
 
 /// Writes a note that the contact never sees.
@@ -153,7 +153,7 @@ impl Request {
 }
 
 /// Checks what can be checked without knowing the conversation.
-async fn draft(reply: Reply) -> Result<Writing, Error> {
+async fn draft(desk: &Desk, reply: Reply) -> Result<Writing, Error> {
     let (text, html) = contents(reply.text, reply.html).await?;
     let text = if reply.attachments.is_empty() {
         checked_text(text)?
@@ -168,7 +168,7 @@ async fn draft(reply: Reply) -> Result<Writing, Error> {
             "`subject` must be one line of at most 998 characters",
         ));
     }
-    let (attachments, files) = attachments::checked(reply.attachments)?.into_iter().unzip();
+    let (attachments, files) = attachments::checked(desk, reply.attachments).await?.into_iter().unzip();
     let draft = Draft {
         subject: reply.subject,
         text,
@@ -264,6 +264,14 @@ async fn written_before(
 ) -> Result<Option<(StatusCode, Json<MessageView>)>, Error> {
     let message_id = MessageId::authored(authored.author, authored.idempotency_key);
     let Some(message) = desk.store.message(&message_id).await? else {
+        if desk.store.is_erased(&message_id).await? {
+            return Err(Error::Refused {
+                status: StatusCode::GONE,
+                code: "erased",
+                detail: "this Idempotency-Key has named a message that was erased; a new request needs a new key"
+                    .to_owned(),
+            });
+        }
         return Ok(None);
     };
     if !is_repeat(&message, authored) {

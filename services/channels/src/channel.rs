@@ -17,6 +17,7 @@ use model::outbound::{Declaration, Outbound};
 use model::time::Moment;
 
 use crate::live::Live;
+use crate::media::{Fetch, Unfetched};
 use crate::pull::Source;
 
 /// One account of a channel.
@@ -67,6 +68,13 @@ pub trait Channel: Send + Sync {
     /// `outbound.attachments`, in their order. The caller bounds the time by
     /// `send_deadline`.
     async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent;
+
+    /// How the file at an attachment's `source` (a URL, a vendor's id: as `parse` put
+    /// it there) is fetched now. Asked anew for each attempt, for such addresses
+    /// expire. Without a word of its own a channel takes it for a public URL.
+    async fn media(&self, source: &str) -> Result<Fetch, Unfetched> {
+        Ok(Fetch::of(source))
+    }
 
     /// Asks the provider whether the account works, and tells it our address where
     /// it has an API for that; else changes nothing there. What it says, a line

@@ -10,6 +10,9 @@ use reqwest::Method;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+/// The longest that a file may take.
+const FILE_TIMEOUT: Duration = Duration::from_secs(3600);
+
 /// An HTTP client that reaches only where it may.
 #[derive(Clone)]
 pub struct Guard {
@@ -20,17 +23,32 @@ pub struct Guard {
 impl Guard {
     /// `allow_private`: also reaches private and local addresses.
     pub fn new(allow_private: bool) -> Result<Self, String> {
-        let client = reqwest::Client::builder()
+        Self::build(allow_private, |builder| builder)
+    }
+
+    fn build(
+        allow_private: bool,
+        configure: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Result<Self, String> {
+        let builder = reqwest::Client::builder()
             .user_agent(concat!("tributary/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(30))
-            .dns_resolver(Resolver { allow_private })
+            .dns_resolver(Resolver { allow_private });
+        let client = configure(builder)
             .build()
             .map_err(|error| format!("the HTTP client cannot be built: {error}"))?;
         Ok(Self { client, allow_private })
+    }
+
+    /// A strict guard that takes this name, and no other, for a local server.
+    #[cfg(test)]
+    pub fn with_host(name: &str, port: u16) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self::build(false, |builder| builder.resolve(name, address)).unwrap()
     }
 
     /// Reads a URL that may be fetched: `http` or `https`, with a host that is no
@@ -47,9 +65,16 @@ impl Guard {
             None => return Err("a URL without a host".to_owned()),
         };
         match literal {
-            Some(address) if !self.may_reach(address) => Err(private(&address.to_string())),
+            Some(address) if !self.may_reach(address) => Err(Private(address.to_string()).to_string()),
             _ => Ok(url),
         }
+    }
+
+    /// A request for a URL that [`Guard::url`] read; its host is checked again.
+    pub fn get(&self, url: &Url) -> Result<reqwest::RequestBuilder, String> {
+        let url = self.url(url.as_str())?;
+        // Files may take longer than answers; who fetches them has a deadline.
+        Ok(self.client.get(url).timeout(FILE_TIMEOUT))
     }
 
     /// A request to a URL that [`Guard::url`] read; its host is checked again.
@@ -93,15 +118,39 @@ impl Resolve for Resolver {
                 .filter(|address| allow_private || is_public(address.ip()))
                 .collect();
             if allowed.is_empty() {
-                return Err(private(name.as_str()).into());
+                return Err(Private(name.as_str().to_owned()).into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }
 
-fn private(host: &str) -> String {
-    format!("{host} is a private or local address, which settings do not allow to be reached")
+/// A host that may not be reached.
+#[derive(Debug)]
+struct Private(String);
+
+impl std::fmt::Display for Private {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(host) = self;
+        write!(
+            formatter,
+            "{host} is a private or local address, which settings do not allow to be reached"
+        )
+    }
+}
+
+impl std::error::Error for Private {}
+
+/// Whether a request failed because a name is one of private addresses only.
+pub fn is_private(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if cause.is::<Private>() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// Whether the address belongs to the public Internet: nothing that the IANA

@@ -9,6 +9,7 @@ pub mod deliver;
 pub mod gateway;
 pub mod inbox;
 pub mod live;
+pub mod media;
 pub mod pull;
 
 mod backoff;

@@ -155,6 +155,9 @@ pub struct Changes {
     pub traces: Vec<Trace>,
     pub automatic_replies: Vec<AutomaticReply>,
     pub announcements: Vec<Announcement>,
+    /// Blobs that came once more with an erased message, and when that was seen: to
+    /// be removed unless something else uses them.
+    pub unneeded_blobs: BTreeMap<String, Moment>,
 }
 
 /// A new form of a row and the version it was made from.
@@ -310,6 +313,7 @@ impl Changes {
         self.traces.extend(later.traces);
         self.automatic_replies.extend(later.automatic_replies);
         self.announcements.extend(later.announcements);
+        self.unneeded_blobs.extend(later.unneeded_blobs);
     }
 }
 

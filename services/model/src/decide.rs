@@ -68,6 +68,14 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
                 .also_arrived_at
                 .push((message_id.clone(), event.account.clone()));
         }
+        // A tombstone: its blobs came back with it.
+        if known.accounts.is_empty() {
+            let blobs = message.attachments.iter().map(|attachment| attachment.sha256.clone());
+            let blobs = blobs
+                .chain(event.raw.blob().map(str::to_owned))
+                .filter(|sha256| !sha256.is_empty());
+            changes.unneeded_blobs = blobs.map(|sha256| (sha256, now)).collect();
+        }
         return changes;
     }
     let mut verdict = weigh(event, message, context);

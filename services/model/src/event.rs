@@ -88,6 +88,14 @@ impl Raw {
     /// 256 KiB: what is larger becomes a blob.
     pub const INLINE_MAX_BYTES: usize = 256 * 1024;
 
+    /// Name of the blob in which it lies, if it does.
+    pub fn blob(&self) -> Option<&str> {
+        match &self.content {
+            RawContent::Blob { sha256, .. } => Some(sha256),
+            RawContent::Inline(_) => None,
+        }
+    }
+
     /// The first header of this (lower-case) name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers

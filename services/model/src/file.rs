@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use serde::Deserialize;
+
 /// Longest name of a file, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 
@@ -29,6 +31,49 @@ const SERVED_TYPES: &[&str] = &[
     "video/mp4",
     "video/webm",
 ];
+
+/// What files may be taken in, from vendors, visitors and people of the desk.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Of one file.
+    pub max_bytes: u64,
+    /// Of all files of a message together.
+    pub max_message_bytes: u64,
+    /// True types that are not taken.
+    pub refused_types: Vec<String>,
+    /// For how long a file may be on its way to us.
+    pub fetch_seconds: u64,
+}
+
+impl Limits {
+    /// The true type of a file (see [`true_type`]), or why it is not taken.
+    pub fn check(&self, bytes: &[u8], declared: &str) -> Result<String, String> {
+        if bytes.len() as u64 > self.max_bytes {
+            return Err(format!("the file is larger than {} bytes", self.max_bytes));
+        }
+        let found = true_type(&bytes[..bytes.len().min(HEAD_BYTES)], declared);
+        match self.refused_types.contains(&found) {
+            true => Err(format!("files of the type {found} are not taken")),
+            false => Ok(found),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_bytes: 25 * 1024 * 1024,
+            max_message_bytes: 100 * 1024 * 1024,
+            refused_types: vec![
+                "application/vnd.microsoft.portable-executable".to_owned(),
+                "application/x-executable".to_owned(),
+                "application/x-mach-binary".to_owned(),
+            ],
+            fetch_seconds: 60,
+        }
+    }
+}
 
 /// The name without any path, control or bidirectional character, at most
 /// [`MAX_NAME_BYTES`] long; its extension is kept.
@@ -211,6 +256,24 @@ mod tests {
         let mut cut = vec![b'a'; HEAD_BYTES - 1];
         cut.push("ü".as_bytes()[0]);
         check(&cut, "", "text/plain");
+    }
+
+    #[test]
+    fn what_is_too_large_or_runs_is_not_taken() {
+        let limits = Limits {
+            max_bytes: 8,
+            ..Limits::default()
+        };
+        let check = |bytes: &[u8], expected: Result<&str, &str>| {
+            let found = limits.check(bytes, "");
+            assert_eq!(found.as_deref().map_err(String::as_str), expected);
+        };
+        check(b"text", Ok("text/plain"));
+        check(b"123456789", Err("the file is larger than 8 bytes"));
+        check(
+            b"MZ\x90\x00",
+            Err("files of the type application/vnd.microsoft.portable-executable are not taken"),
+        );
     }
 
     #[test]

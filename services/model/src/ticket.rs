@@ -5,6 +5,7 @@
 //! (`ticket/fold.rs`). Nothing changes a ticket by another way.
 
 mod fold;
+mod forget;
 mod handle;
 
 pub mod case;
@@ -21,6 +22,7 @@ use crate::ticket::link::Relation;
 use crate::ticket::priority::{Level, Priority};
 use crate::time::Moment;
 
+pub use forget::forget;
 pub use handle::{handle, open};
 
 /// A piece of work, folded from its events.
@@ -31,6 +33,7 @@ pub struct Ticket {
     pub number: String,
     /// The kind's name, [`kind::Kind::name`].
     pub kind: String,
+    /// Empty once the conversation that it came from is erased.
     pub subject: String,
     pub contact_id: ContactId,
     /// A state that the kind declares.
@@ -187,6 +190,10 @@ pub enum Change {
     Linked {
         relation: Relation,
         ticket_id: TicketId,
+    },
+    /// What was said in it was erased, and what the ticket had of it.
+    ConversationErased {
+        conversation_id: ConversationId,
     },
 }
 

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod metrics;
 pub mod relay;
+pub mod removal;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

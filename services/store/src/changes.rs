@@ -93,9 +93,10 @@ pub(crate) async fn insert(
         ]);
     }
     statement.execute(connection).await?;
+    drop_for_erased(connection, changes).await?;
     let latest_waiting = changes.values().filter(|recorded| recorded.message_id.is_none());
     if let Some(latest) = latest_waiting.map(|recorded| recorded.received_at).max() {
-        // Of messages that never come (they were erased, or are older than we).
+        // Of messages that never come (they are older than we).
         sql(
             "DELETE FROM message_changes WHERE message_id IS NULL AND received_at < $1",
             doing,
@@ -104,6 +105,22 @@ pub(crate) async fn insert(
         .execute(connection)
         .await?;
     }
+    Ok(())
+}
+
+/// A change of an erased message (a replay) must not wait for it.
+async fn drop_for_erased(connection: &mut Connection, changes: &BTreeMap<String, RecordedChange>) -> Result<(), Error> {
+    let waiting = changes.values().filter(|recorded| recorded.message_id.is_none());
+    rows(
+        "DELETE FROM message_changes WHERE message_id IS NULL AND id IN (SELECT column1 FROM {rows})
+             AND EXISTS (SELECT 1 FROM external_ids AS e JOIN messages AS m ON m.id = e.message_id
+                 WHERE e.external_id = message_changes.external_id AND m.account = message_changes.account
+                     AND m.erased_at IS NOT NULL)",
+        "forgetting changes of erased messages",
+    )
+    .of(waiting.map(|recorded| recorded.id.as_str()))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -15,12 +15,15 @@ mod write;
 
 pub mod accounts;
 pub mod announcements;
+pub mod blobs;
 pub mod book;
 pub mod changes;
 pub mod contacts;
 pub mod conversations;
+pub mod erase;
 pub mod lease;
 pub mod live;
+pub mod media;
 pub mod outbox;
 pub mod parked;
 pub mod people;
@@ -149,6 +152,11 @@ impl Store {
         let mut connection = self.read("waiting for a connection").await?;
         let found = query.all(&mut connection).await?;
         found.iter().map(convert).collect()
+    }
+
+    /// The writing connection, without a transaction.
+    async fn write_alone(&self, doing: &'static str) -> Result<Connection, Error> {
+        self.connect(&self.writer, doing).await
     }
 
     /// A transaction that writes.

@@ -14,10 +14,14 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_desk.sql")),
     (2, include_str!("../migrations/0002_chat.sql")),
     (3, include_str!("../migrations/0003_contacts.sql")),
+    (BLOB_USES, include_str!("../migrations/0004_media.sql")),
     (5, include_str!("../migrations/0005_routing.sql")),
     (6, include_str!("../migrations/0006_requests.sql")),
     (7, include_str!("../migrations/0007_changes.sql")),
 ];
+
+/// The version that began to count uses of blobs.
+const BLOB_USES: i64 = 4;
 
 /// How long a process waits for somebody else's `migrate`.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +51,9 @@ impl Store {
         let present = versions(&mut transaction).await?;
         for (version, script) in MIGRATIONS.iter().filter(|(version, _)| !present.contains(version)) {
             transaction.run_script(script, "migrating").await?;
+            if *version == BLOB_USES {
+                crate::blobs::note_uses(&mut transaction).await?;
+            }
             sql(
                 "INSERT INTO schema_versions (version, migrated_at) VALUES ($1, $2)",
                 "migrating",

@@ -2,11 +2,14 @@
 //! that two writers never wait for each other crosswise.
 
 mod contacts;
+mod media;
 mod messages;
 mod parked;
 mod tickets;
 
+pub(crate) use media::insert_uses;
 pub(crate) use messages::{MAX_EXTERNAL_ID_BYTES, insert_external_ids, raw_of};
+pub(crate) use tickets::{insert_events as insert_ticket_events, update as update_tickets};
 
 use std::collections::BTreeMap;
 
@@ -42,6 +45,7 @@ pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Res
     changes::update_messages(connection, &changes.changed_messages).await?;
     messages::insert_outbox(connection, changes).await?;
     parked::insert(connection, &changes.parked).await?;
+    media::insert(connection, changes).await?;
     insert_traces(connection, changes).await?;
     insert_automatic_replies(connection, changes).await?;
     announcements::insert(connection, &changes.announcements).await

@@ -105,7 +105,7 @@ impl Gauges {
             let owned = match stage {
                 "spool" => role.receives(),
                 "bus" => role.routes(),
-                "outbox" | "announcements" | "mailbox" => role.works(),
+                "outbox" | "announcements" | "media" | "mailbox" => role.works(),
                 _ => false,
             };
             gauges.set_pending(stage, i64::from(owned));
@@ -156,6 +156,7 @@ impl Gauges {
                 role.works(),
                 self.announcements(parts)
             ),
+            self.look("media", &["media"], role.works(), self.media(parts)),
             self.look("accounts", &["mailbox"], role.works(), self.accounts(parts)),
             self.look("leases", &[], role.works(), self.leases(parts)),
         );
@@ -226,6 +227,12 @@ impl Gauges {
         Some(())
     }
 
+    async fn media(&self, parts: &Parts) -> Option<()> {
+        let waiting = parts.store.get()?.media_pending().await.ok()?;
+        self.set_pending("media", waiting);
+        Some(())
+    }
+
     async fn accounts(&self, parts: &Parts) -> Option<()> {
         let accounts = parts.store.get()?.accounts().await.ok()?;
         let mut waiting = 0;
@@ -293,18 +300,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_known_does_not_read_as_quiet() {
         let text = scraped(Role::All).await;
-        for stage in ["spool", "bus", "outbox", "announcements", "mailbox"] {
+        for stage in ["spool", "bus", "outbox", "announcements", "media", "mailbox"] {
             assert!(
                 text.contains(&format!("tributary_pending{{stage=\"{stage}\"}} 1\n")),
                 "{text}"
             );
         }
-        for stage in ["media", "jobs"] {
-            assert!(
-                text.contains(&format!("tributary_pending{{stage=\"{stage}\"}} 0\n")),
-                "{text}"
-            );
-        }
+        assert!(text.contains("tributary_pending{stage=\"jobs\"} 0\n"), "{text}");
         assert!(
             text.contains("tributary_scrape_errors_total{part=\"outbox\"} 1\n"),
             "{text}"
@@ -316,7 +318,7 @@ mod tests {
         let owned = [
             (Role::Gateway, vec!["spool"]),
             (Role::Router, vec!["bus"]),
-            (Role::Worker, vec!["outbox", "announcements", "mailbox"]),
+            (Role::Worker, vec!["outbox", "announcements", "media", "mailbox"]),
             (Role::Api, vec![]),
         ];
         for (role, owned) in owned {

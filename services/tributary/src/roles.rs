@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bus::Bus;
+use channels::guard::Guard;
 use channels::inbox::Inbox;
 use channels::list::Accounts;
 use channels::live::{self, Live};
@@ -287,6 +288,7 @@ async fn begin(
                 store: store.clone(),
                 blobs: bus.blobs().clone(),
                 hints: bus.hints().clone(),
+                limits: settings.files.clone(),
             };
             tasks.listen("desk", listener, api::routes(desk));
         }
@@ -301,7 +303,7 @@ async fn begin(
             loops.route(tasks);
         }
         if role.works() {
-            loops.work(inbox, &mut registry, tasks);
+            loops.work(inbox, &mut registry, tasks)?;
         }
     }
     let _ = parts.started.set(true);
@@ -332,7 +334,7 @@ impl Loops<'_> {
     }
 
     /// Everything that is held by a lease.
-    fn work(&self, inbox: Inbox, registry: &mut Registry, tasks: &mut Tasks) {
+    fn work(&self, inbox: Inbox, registry: &mut Registry, tasks: &mut Tasks) -> Result<()> {
         let (owner, period, stop) = (owner(), self.settings.lease_period(), &tasks.stop.clone());
         let (accounts, store, bus) = (self.accounts, self.store, self.bus);
         let pull = channels::pull::run(
@@ -358,9 +360,23 @@ impl Loops<'_> {
             registry,
         );
         tasks.spawn("deliver", async move { Ok(deliver.await?) });
+        let guard = |allow_private| Guard::new(allow_private).map_err(anyhow::Error::msg);
+        let media = channels::media::run(
+            accounts.clone(),
+            store.clone(),
+            bus.blobs().clone(),
+            self.settings.files.clone(),
+            (guard(false)?, guard(true)?),
+            stop.clone(),
+            registry,
+        );
+        tasks.spawn("media", async move { Ok(media.await?) });
+        let removal = routing::removal::run(store.clone(), bus.clone(), owner.clone(), period, stop.clone());
+        tasks.spawn("removal", async move { Ok(removal.await?) });
         let (store, bus, metrics) = (store.clone(), bus.clone(), self.metrics.clone());
         let relay = routing::relay::run(store, bus, metrics, owner, period, stop.clone());
         tasks.spawn("relay", async move { Ok(relay.await?) });
+        Ok(())
     }
 }
 

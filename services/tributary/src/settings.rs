@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use channels::list::AccountSettings;
 use model::calendar::Calendar;
 use model::context::Queue;
+use model::file::Limits;
 use model::outbound::Join;
 use model::rule::Rule;
 use model::sla::Policy;
@@ -37,6 +38,7 @@ pub struct Settings {
     pub bus: Bus,
     pub spool: Spool,
     pub blobs: Location,
+    pub files: Limits,
     pub leases: Leases,
     pub log: Log,
     pub router: Router,
@@ -206,6 +208,7 @@ fn typed(mut table: Table, problems: &mut Vec<String>) -> Option<Settings> {
     let bus = section(&mut table, "bus", problems);
     let spool = section(&mut table, "spool", problems);
     let blobs = section(&mut table, "blobs", problems);
+    let files = section(&mut table, "files", problems);
     let leases = section(&mut table, "leases", problems);
     let log = section(&mut table, "log", problems);
     let router = section(&mut table, "router", problems);
@@ -230,6 +233,7 @@ fn typed(mut table: Table, problems: &mut Vec<String>) -> Option<Settings> {
         bus: bus?,
         spool: spool?,
         blobs: blobs?,
+        files: files?,
         leases: leases?,
         log: log?,
         router: router?,
@@ -253,6 +257,7 @@ const SECTIONS: &[&str] = &[
     "bus",
     "spool",
     "blobs",
+    "files",
     "leases",
     "log",
     "router",

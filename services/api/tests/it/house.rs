@@ -59,6 +59,7 @@ impl House {
             store: store.clone(),
             blobs: blobs.clone(),
             hints: bus::hints::Hints::local(),
+            limits: model::file::Limits::default(),
         });
         Self {
             store,

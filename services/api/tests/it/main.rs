@@ -7,6 +7,7 @@ mod house;
 mod accounts;
 mod contacts;
 mod conversations;
+mod files;
 mod messages;
 mod openapi;
 mod parked;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
 use data_encoding::BASE64;
-use model::event::{Raw, RawContent};
+use model::event::{Attachment, Raw, RawContent};
 use serde_json::{Value, json};
 use store::lease::Lease;
 use store::outbox::Settlement;
@@ -237,4 +237,43 @@ async fn only_messages_of_ours_have_a_delivery() {
         .post(&path, json!({ "now": true }))
         .await
         .refused(422, "unknown_field");
+}
+
+#[tokio::test]
+async fn a_lost_attachment_is_fetched_again() {
+    let house = House::new().await;
+    let mut event = message_event("1", "anna@example.com", "Look");
+    let file = |name: &str| Attachment::at(name, "image/png", "https://example.com/photo.png");
+    if let model::event::Body::MessageReceived(message) = &mut event.body {
+        message.attachments = vec![Attachment::here("here.txt", "text/plain", b"here"), file("photo.png")];
+    }
+    let received = house.arrive(&event).await;
+    let path = format!("/v1/messages/{}", received.message);
+    let shown = house.get(&path).await.json()["attachments"][1].clone();
+    assert_eq!(
+        (&shown["state"], &shown["sha256"], &shown["lost"]),
+        (&json!("pending"), &json!(""), &Value::Null)
+    );
+    let fetch = |position: &str| format!("{path}/attachments/{position}/fetch");
+    house.post(&fetch("1"), json!({})).await.refused(409, "wrong_state");
+
+    let far = model::time::Moment::from_ms(i64::MAX / 2);
+    let claimed = house.store.claim_media("support", far, far, 10).await.unwrap();
+    let lost = store::media::MediaOutcome::Lost {
+        reason: "the server answered 404".to_owned(),
+    };
+    let settled = house.store.settle_media(&claimed[0], &lost, api::now()).await;
+    assert!(settled.unwrap());
+    let shown = house.get(&path).await.json()["attachments"][1].clone();
+    assert_eq!(
+        (&shown["state"], &shown["lost"]),
+        (&json!("lost"), &json!("the server answered 404"))
+    );
+    let answer = house.post(&fetch("1"), json!({})).await.ok();
+    assert_eq!(answer["attachments"][1]["state"], "pending");
+    assert_eq!(house.store.media_pending().await.unwrap(), 1);
+    house.post(&fetch("0"), json!({})).await.refused(409, "wrong_state");
+    for nothing in ["2", "-1", "x", "99999999999999999999"] {
+        house.post(&fetch(nothing), json!({})).await.refused(404, "not_found");
+    }
 }

@@ -15,6 +15,7 @@ use url::Url;
 use crate::channel::{BadSignature, Channel, Input, Parsed, Sent, Unparsed};
 use crate::guard::Guard;
 use crate::list::{self, AccountSettings, Surroundings};
+use crate::media::{Fetch, Unfetched};
 use crate::signature::{self, WebhookSecret};
 
 /// What an account of this channel is declared by.
@@ -30,12 +31,16 @@ struct Settings {
     /// `deliver_url` may lead to a private or local address.
     #[serde(default)]
     allow_private: bool,
+    /// The `url` of an attachment may lead to a private or local address.
+    #[serde(default)]
+    fetch_private: bool,
 }
 
 struct Webhook {
     account: String,
     secrets: Vec<WebhookSecret>,
     target: Option<Target>,
+    fetch_private: bool,
 }
 
 /// Where answers go.
@@ -63,6 +68,7 @@ pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<A
         account: account.name.clone(),
         secrets,
         target,
+        fetch_private: settings.fetch_private,
     }))
 }
 
@@ -104,6 +110,13 @@ impl Channel for Webhook {
 
     fn parse(&self, input: &Input) -> Result<Parsed, Unparsed> {
         parse::parse(&self.account, input)
+    }
+
+    async fn media(&self, source: &str) -> Result<Fetch, Unfetched> {
+        Ok(Fetch {
+            allow_private: self.fetch_private,
+            ..Fetch::of(source)
+        })
     }
 
     async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent {

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::GeneralPurposeConfig;
 use model::contact::Party;
 use model::event::{Attachment, Message};
 use model::evidence::Evidence;
+use model::file;
 use model::html;
 use model::id::MessageId;
 use model::inbound::{Inbound, Realm, What};
@@ -26,6 +27,8 @@ const MAX_SUBJECT_CHARS: usize = 2_000;
 /// Longest text, in bytes; more belongs into an attachment.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
 const MAX_ATTACHMENTS: usize = 100;
+/// Longest URL of an attachment, in bytes.
+const MAX_URL_BYTES: usize = 4_000;
 /// Longest `webhook-id`, in characters.
 const MAX_ID_CHARS: usize = 256;
 
@@ -42,6 +45,7 @@ const FIELDS: &[&str] = &[
     "attachments",
     "media_type",
     "content",
+    "url",
 ];
 
 /// Padding or not, both are read.
@@ -75,7 +79,9 @@ struct From {
 struct File {
     name: String,
     media_type: Option<String>,
-    content: String,
+    content: Option<String>,
+    /// Instead of `content`: where we fetch it.
+    url: Option<String>,
 }
 
 /// One post is one message; its external id is its `webhook-id`.
@@ -205,23 +211,36 @@ fn files(files: Vec<File>) -> Result<(Vec<Attachment>, Vec<Vec<u8>>), Unparsed> 
     let mut blobs = Vec::new();
     for (index, file) in files.into_iter().enumerate() {
         at_most("the name of an attachment", &file.name, MAX_NAME_CHARS)?;
-        let bytes = BASE64
-            .decode(&file.content)
-            .map_err(|_| rejected(format!("attachments[{index}].content is not base64")))?;
+        let name = file::safe_name(&file.name);
         let media_type = media_type(file.media_type, index)?;
-        attachments.push(Attachment::here(file_name(&file.name), media_type, &bytes));
-        blobs.push(bytes);
+        match (file.content, file.url) {
+            (Some(content), None) => {
+                let bytes = BASE64
+                    .decode(&content)
+                    .map_err(|_| rejected(format!("attachments[{index}].content is not base64")))?;
+                attachments.push(Attachment::here(name, media_type, &bytes));
+                blobs.push(bytes);
+            }
+            (None, Some(url)) => {
+                check_url(&url).map_err(|reason| rejected(format!("attachments[{index}].url: {reason}")))?;
+                attachments.push(Attachment::at(name, media_type, url));
+            }
+            (Some(_), Some(_)) => return Err(rejected(format!("attachments[{index}] has both content and url"))),
+            (None, None) => return Err(rejected(format!("attachments[{index}] has neither content nor url"))),
+        }
     }
     Ok((attachments, blobs))
 }
 
-/// The name without any path; people will see it and systems will write it.
-fn file_name(name: &str) -> String {
-    let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let base: String = base.chars().filter(|character| !character.is_control()).collect();
-    match base.trim() {
-        "" | "." | ".." => "attachment".to_owned(),
-        base => base.to_owned(),
+/// Where it leads to is checked when it is fetched.
+fn check_url(text: &str) -> Result<(), String> {
+    if text.len() > MAX_URL_BYTES {
+        return Err(format!("longer than {MAX_URL_BYTES} bytes"));
+    }
+    let url = url::Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(()),
+        other => Err(format!("{other}: only http and https are fetched")),
     }
 }
 
@@ -333,6 +352,19 @@ mod tests {
             r#"{"from":{"address":"a"},"text":"x","attachments":[{"name":"f","content":"?"}]}"#,
             "base64",
         );
+        let file =
+            |rest: &str| format!(r#"{{"from":{{"address":"a"}},"text":"x","attachments":[{{"name":"f"{rest}}}]}}"#);
+        check(&file(""), "neither content nor url");
+        check(
+            &file(r#","content":"","url":"https://a.example/f""#),
+            "both content and url",
+        );
+        check(&file(r#","url":"a.example/f""#), "attachments[0].url: not a URL");
+        check(&file(r#","url":"file:///etc/passwd""#), "only http and https");
+        check(
+            &file(&format!(r#","url":"https://a.example/{}""#, "x".repeat(4_000))),
+            "longer than",
+        );
         let long = "x".repeat(MAX_TEXT_BYTES + 1);
         check(
             &format!(r#"{{"from":{{"address":"a"}},"text":"{long}"}}"#),
@@ -369,17 +401,5 @@ mod tests {
         assert_eq!(message(&parsed.events[0]).evidence.thread, None);
         let expected = MessageId::received("shop", "webhook", "evt_1");
         assert_eq!(parsed.answer.body, format!(r#"{{"message_id":"{expected}"}}"#));
-    }
-
-    #[test]
-    fn file_names_have_no_path() {
-        let check = |name: &str, expected: &str| assert_eq!(file_name(name), expected, "{name}");
-        check("a.pdf", "a.pdf");
-        check("../../etc/passwd", "passwd");
-        check("C:\\Users\\a.txt", "a.txt");
-        check("..", "attachment");
-        check("", "attachment");
-        check("a\u{0}b\n.txt", "ab.txt");
-        check("größe.txt", "größe.txt");
     }
 }

@@ -50,7 +50,8 @@ impl Ticket {
             | Change::NoteAdded { .. }
             | Change::Assigned { .. }
             | Change::AttentionNeeded { .. }
-            | Change::Linked { .. } => {}
+            | Change::Linked { .. }
+            | Change::ConversationErased { .. } => {}
         }
     }
 
@@ -131,7 +132,8 @@ impl Ticket {
             | Change::Replied { automatic: true, .. }
             | Change::ClockWarned { .. }
             | Change::ClockBreached { .. }
-            | Change::Linked { .. } => {}
+            | Change::Linked { .. }
+            | Change::ConversationErased { .. } => {}
         }
     }
 

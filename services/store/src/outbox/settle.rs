@@ -111,7 +111,7 @@ impl Store {
         if moved == 0 {
             return Ok(None);
         }
-        announce(&mut transaction, message_id, &conversation, to, now).await?;
+        announce(&mut transaction, message_id, &conversation, &kind_of(to), now).await?;
         Ok(Some(transaction))
     }
 
@@ -233,11 +233,11 @@ async fn advance(
     .bind(message_id.as_str())
     .execute(connection)
     .await?;
-    announce(connection, message_id, &conversation, state, now).await
+    announce(connection, message_id, &conversation, &kind_of(state), now).await
 }
 
 /// Whoever changes a delivery's state locks the conversation first, a batch too.
-async fn lock_conversation(
+pub(crate) async fn lock_conversation(
     connection: &mut Connection,
     message_id: &MessageId,
 ) -> Result<Option<ConversationId>, Error> {
@@ -255,12 +255,16 @@ async fn lock_conversation(
         .transpose()
 }
 
+fn kind_of(state: DeliveryState) -> String {
+    format!("message.{}", state.as_str())
+}
+
 /// One more change of the conversation, which is locked by now.
-async fn announce(
+pub(crate) async fn announce(
     connection: &mut Connection,
     message_id: &MessageId,
     conversation: &ConversationId,
-    state: DeliveryState,
+    kind: &str,
     now: Moment,
 ) -> Result<bool, Error> {
     let row = sql(
@@ -275,7 +279,7 @@ async fn announce(
     let told = Announcement {
         subject: conversation.to_string(),
         version: get(row, "version")?,
-        kind: format!("message.{}", state.as_str()),
+        kind: kind.to_owned(),
         occurred_at: now,
         data: serde_json::json!({ "account": account, "channel": channel, "message_id": message_id }),
     };

@@ -35,7 +35,7 @@ pub(super) async fn insert(connection: &mut Connection, changes: &Changes) -> Re
 }
 
 /// `false` if somebody else has changed one.
-pub(super) async fn update(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
+pub(crate) async fn update(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
         "UPDATE tickets AS t SET version = v.column3, contact_id = v.column4, state = v.column5,
              category = v.column6, is_open = v.column7, queue = v.column8, priority = v.column9,
@@ -89,7 +89,7 @@ fn is_open(category: Category) -> bool {
 }
 
 /// `false` if somebody else has written one of that version.
-pub(super) async fn insert_events(
+pub(crate) async fn insert_events(
     connection: &mut Connection,
     events: &[(TicketId, TicketEvent)],
 ) -> Result<bool, Error> {

@@ -191,6 +191,20 @@ fn numbers(settings: &Settings, problems: &mut Vec<String>) {
         problems,
     );
     within(settings.router.readers as u64, 1..=64, "router.readers", problems);
+    let files = &settings.files;
+    within(
+        files.max_bytes,
+        1..=bus::Blobs::MAX_BYTES as u64,
+        "files.max_bytes",
+        problems,
+    );
+    within(
+        files.max_message_bytes,
+        files.max_bytes..=1 << 40,
+        "files.max_message_bytes",
+        problems,
+    );
+    within(files.fetch_seconds, 1..=3_600, "files.fetch_seconds", problems);
     if settings.spool.max_bytes != 0 {
         within(settings.spool.max_bytes, 1 << 20..=1 << 50, "spool.max_bytes", problems);
     }
