@@ -489,7 +489,8 @@ impl Talk {
                 return Ok(());
             }
         };
-        if view.has_lost(&piece) {
+        let first = piece.messages.first().and_then(|stored| stored.sequence);
+        if view.has_lost(piece.epoch, piece.last_sequence, first) {
             *view = View {
                 epoch: Some(piece.epoch),
                 sequence: 0,
@@ -560,11 +561,10 @@ impl Talk {
 
 impl View {
     /// Whether something that the client has been shown, or should have been, is no
-    /// longer there.
-    fn has_lost(&self, piece: &Piece) -> bool {
-        let is_other = self.epoch.is_some_and(|epoch| epoch != piece.epoch);
-        let is_ahead = self.sequence > piece.last_sequence;
-        let first = piece.messages.first().and_then(|stored| stored.sequence);
+    /// longer there: in this epoch, up to this number, and `first` is what comes next.
+    fn has_lost(&self, epoch: i64, last_sequence: i64, first: Option<i64>) -> bool {
+        let is_other = self.epoch.is_some_and(|known| known != epoch);
+        let is_ahead = self.sequence > last_sequence;
         let has_gap = self.sequence > 0 && first.is_some_and(|first| first != self.sequence + 1);
         is_other || is_ahead || has_gap
     }
@@ -704,5 +704,51 @@ async fn of<T>(task: &mut Option<Task<T>>) -> T {
     match task {
         Some(task) => task.await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_when_history_is_gone_and_only_then() {
+        let check = |known: (Option<i64>, i64), found: (i64, i64, Option<i64>), expected: bool| {
+            let view = View {
+                epoch: known.0,
+                sequence: known.1,
+                is_answered: true,
+            };
+            let (epoch, last_sequence, first) = found;
+            assert_eq!(
+                view.has_lost(epoch, last_sequence, first),
+                expected,
+                "{known:?} {found:?}"
+            );
+        };
+        // Everything, from the beginning: also of what begins with a later number.
+        check((None, 0), (1, 3, Some(1)), false);
+        check((None, 0), (2, 9, Some(7)), false);
+        check((Some(1), 0), (1, 0, None), false);
+        // What comes next, and nothing new.
+        check((Some(1), 3), (1, 5, Some(4)), false);
+        check((Some(1), 3), (1, 3, None), false);
+        // Another epoch, a number that nobody gave, a gap.
+        check((Some(1), 3), (2, 5, Some(4)), true);
+        check((Some(1), 0), (2, 5, Some(1)), true);
+        check((Some(2), 3), (1, 5, Some(4)), true);
+        check((Some(1), 6), (1, 5, None), true);
+        check((Some(1), 3), (1, 5, Some(5)), true);
+    }
+
+    #[test]
+    fn every_client_gets_a_time_of_its_own_to_come_back() {
+        let times: std::collections::BTreeSet<u64> = (0..100)
+            .map(|_| match restart() {
+                Close::Restart { after_ms } => after_ms,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(times.len() > 50 && times.iter().all(|after_ms| *after_ms < RETURN_WITHIN_MS));
     }
 }
