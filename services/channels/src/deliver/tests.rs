@@ -55,6 +55,7 @@ fn an_outcome_settles_its_row() {
     check(after(None), false, 0, "retry");
     check(after(None), false, 78, "retry");
     check(after(None), false, 79, "failed");
+    check(Sent::Broken { error: error() }, false, 79, "retry");
     check(Sent::Unknown { error: error() }, true, 0, "retry");
     check(Sent::Unknown { error: error() }, true, 79, "uncertain");
     check(Sent::Unknown { error: error() }, false, 0, "uncertain");
