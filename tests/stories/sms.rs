@@ -9,7 +9,7 @@ use tests::harness::desk::{SOON, conversation, text};
 use tests::harness::wait::{eventually, until};
 use tests::harness::world::World;
 use tests::vendors::Mood;
-use tests::vendors::twilio::{ACCOUNT_SID, Form, OUR_NUMBER, Twilio};
+use tests::vendors::twilio::{ACCOUNT_SID, Form, OUR_NUMBER, PICTURE, Twilio};
 
 pub async fn run(world: &World) -> Result<()> {
     let twilio = Twilio::start(world.vendor_port("phone")?, &world.public[0]).await?;
@@ -174,6 +174,15 @@ async fn a_file_comes(world: &World, twilio: &Twilio) -> Result<()> {
     let ticket = world.desk.ticket("phone", "Look at this").await?;
     let messages = world.desk.messages_at_least(conversation(&ticket)?, 1).await?;
     ensure!(messages[0]["attachments"][0]["name"] == "file-1.png", "{messages:?}");
+    let path = format!("/v1/messages/{}", text(&messages[0], "id")?);
+    let sha256 = eventually("the picture is here", SOON * 2, async || {
+        let message = world.desk.get(&path).await?;
+        let sha256 = text(&message["attachments"][0], "sha256")?.to_owned();
+        Ok((!sha256.is_empty()).then_some(sha256))
+    })
+    .await?;
+    let bytes = world.desk.get_bytes(&format!("{path}/attachments/{sha256}")).await?;
+    ensure!(bytes == PICTURE, "other bytes");
     Ok(())
 }
 

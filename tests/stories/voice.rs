@@ -7,7 +7,7 @@ use tests::harness::desk::{SOON, conversation, text};
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 use tests::vendors::Mood;
-use tests::vendors::twilio::{ACCOUNT_SID, Form, Twilio};
+use tests::vendors::twilio::{ACCOUNT_SID, Form, RECORDING, Twilio};
 
 pub async fn run(world: &World) -> Result<()> {
     let twilio = Twilio::start(world.vendor_port("line")?, &world.public[0]).await?;
@@ -69,13 +69,17 @@ async fn known(world: &World, conversation: &str) -> Result<Value> {
         let files = messages[0]["attachments"].as_array().map_or(0, Vec::len);
         let is_known = call["state"] == "completed" && call["transcription"].is_string() && files == 1;
         ensure!(is_known, "{:?}", messages[0]);
-        Ok(Some(messages[0].clone()))
+        let is_here = messages[0]["attachments"][0]["sha256"] != "";
+        Ok(is_here.then(|| messages[0].clone()))
     })
     .await?;
     let call = &message["call"];
     ensure!(call["duration_s"] == 42 && call["missed"] == true, "{call}");
     ensure!(call["transcription"] == "Hello, where is my bike?", "{call}");
+    let sha256 = text(&message["attachments"][0], "sha256")?;
     let path = format!("/v1/messages/{}", text(&message, "id")?);
+    let bytes = world.desk.get_bytes(&format!("{path}/attachments/{sha256}")).await?;
+    ensure!(bytes == RECORDING, "another voice");
     let history = world.desk.get(&format!("{path}/history")).await?;
     let changes = history["changes"].as_array().context("no changes")?;
     ensure!(changes.len() == 4, "each event counts once: {history}");

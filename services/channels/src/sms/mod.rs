@@ -15,6 +15,7 @@ use crate::channel::{BadSignature, Channel, Input, Parsed, Sent, Unparsed};
 use crate::limit::Pace;
 use crate::links::Links;
 use crate::list::{AccountSettings, Surroundings};
+use crate::media::{Fetch, Unfetched};
 use crate::twilio::{self, Twilio, is_number, is_sid};
 
 /// What an account of this channel is declared by.
@@ -85,6 +86,10 @@ impl Channel for Sms {
 
     async fn send(&self, outbound: &Outbound, _files: &[Vec<u8>]) -> Sent {
         self.send_message(outbound).await
+    }
+
+    async fn media(&self, source: &str) -> Result<Fetch, Unfetched> {
+        Ok(self.twilio.api.fetch(source))
     }
 
     fn send_deadline(&self) -> Duration {

@@ -17,6 +17,7 @@ use crate::channel::Sent;
 use crate::guard::{Guard, read_body};
 use crate::limit::{Pace, retry_after};
 use crate::list::Surroundings;
+use crate::media::Fetch;
 
 /// Where Twilio is.
 pub const PUBLIC_URL: &str = "https://api.twilio.com";
@@ -33,6 +34,7 @@ pub struct Api {
     messaging_url: Url,
     account_sid: String,
     authorization: SecretString,
+    allow_private: bool,
     pace: Pace,
 }
 
@@ -74,6 +76,7 @@ impl Api {
             http,
             account_sid: settings.account_sid.clone(),
             authorization: format!("Basic {basic}").into(),
+            allow_private: settings.allow_private,
             pace: Pace::new(settings.per_second),
         })
     }
@@ -135,6 +138,24 @@ impl Api {
             )),
             Answer::Not(sent) => Err(said(sent)),
         }
+    }
+
+    /// How a file at a URL of Twilio's is fetched: with the account's password, if it
+    /// leads to Twilio and only then.
+    pub fn fetch(&self, url: &str) -> Fetch {
+        let mut fetch = Fetch::of(url);
+        if self.is_own(url) {
+            fetch.headers.push(("authorization", self.authorization.clone()));
+            fetch.allow_private = self.allow_private;
+        }
+        fetch
+    }
+
+    fn is_own(&self, url: &str) -> bool {
+        let Ok(url) = Url::parse(url) else { return false };
+        let is_twilios = |host: &str| host == "twilio.com" || host.ends_with(".twilio.com");
+        let is_public = url.scheme() == "https" && url.host_str().is_some_and(is_twilios);
+        is_public || url.origin() == self.url.origin()
     }
 
     fn path(&self, what: &str) -> String {
@@ -332,6 +353,35 @@ mod tests {
         check(403, Some(21408), "refused");
         check(400, None, "refused");
         check(301, None, "refused");
+    }
+
+    #[test]
+    fn only_twilio_is_asked_with_the_password() {
+        let settings = |api_url: &str| {
+            let text = format!("account_sid = 'AC1'\nauth_tokens = ['x']\nallow_private = true\napi_url = '{api_url}'");
+            toml::from_str::<Settings>(&text).unwrap()
+        };
+        let surroundings = Surroundings {
+            keys: crate::signature::Keys::new(vec![vec![1; 32]]).unwrap(),
+            public_url: String::new(),
+            http: Guard::new(false).unwrap(),
+            calendars: Vec::new(),
+        };
+        let check = |api_url: &str, url: &str, expected: bool| {
+            let api = Api::new(&settings(api_url), &surroundings).unwrap();
+            let fetch = api.fetch(url);
+            assert_eq!(!fetch.headers.is_empty(), expected, "{url}");
+            assert_eq!(fetch.allow_private, expected, "{url}");
+        };
+        check(PUBLIC_URL, "https://api.twilio.com/2010-04-01/x", true);
+        check(PUBLIC_URL, "https://media.twilio.com/x", true);
+        check(PUBLIC_URL, "http://api.twilio.com/x", false);
+        check(PUBLIC_URL, "https://twilio.com.example.com/x", false);
+        check(PUBLIC_URL, "https://eviltwilio.com/x", false);
+        check(PUBLIC_URL, "https://10.0.0.1/x", false);
+        check(PUBLIC_URL, "no url", false);
+        check("http://127.0.0.1:9", "http://127.0.0.1:9/x", true);
+        check("http://127.0.0.1:9", "http://127.0.0.1:10/x", false);
     }
 
     #[test]

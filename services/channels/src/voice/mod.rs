@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::channel::{BadSignature, Channel, Input, Parsed, Sent, Unparsed};
 use crate::limit::Pace;
 use crate::list::{AccountSettings, Surroundings};
+use crate::media::{Fetch, Unfetched};
 use crate::twilio::{self, Twilio, is_number};
 use twiml::Response;
 
@@ -129,6 +130,10 @@ impl Channel for Voice {
             ("StatusCallback", &callback),
         ];
         self.twilio.api.create("Calls", &fields).await
+    }
+
+    async fn media(&self, source: &str) -> Result<Fetch, Unfetched> {
+        Ok(self.twilio.api.fetch(source))
     }
 
     fn send_deadline(&self) -> Duration {
