@@ -1,6 +1,6 @@
 //! The floor under ingest: the least that a durable, verified webhook can cost.
 //! An axum handler that checks the Standard Webhooks signature, produces to Kafka
-//! with the settings of `bus` (but for linger), and waits for the delivery report. Nothing else.
+//! with the settings of `bus` (but for these two), and waits for the delivery report. Nothing else.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -45,14 +45,15 @@ pub async fn start(role: &str, listen: SocketAddr, kafka_port: u16, more: &[&str
     Ok(child)
 }
 
-/// Serves until it is killed. How long a batch waits for more is the one setting
-/// that decides how fast it is.
-pub async fn serve(listen: SocketAddr, kafka: &str, linger_ms: &str) -> Result<()> {
+/// Serves until it is killed. How long a batch waits for more, and how many requests
+/// are under way, decide how fast it is.
+pub async fn serve(listen: SocketAddr, kafka: &str, linger_ms: &str, in_flight: &str) -> Result<()> {
     let producer = ClientConfig::new()
         .set("bootstrap.servers", kafka)
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("linger.ms", linger_ms)
+        .set("max.in.flight.requests.per.connection", in_flight)
         .set("compression.type", "lz4")
         .create()
         .context("floor: no producer")?;

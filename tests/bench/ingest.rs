@@ -14,8 +14,9 @@ use crate::site::Site;
 use crate::{Row, floor};
 
 const CONNECTIONS: [usize; 3] = [64, 256, 512];
-/// The floor is as fast as the best of these, in milliseconds, makes it.
-const LINGERS: [&str; 4] = ["0", "1", "2", "5"];
+/// The floor is as fast as the best of these makes it: linger in milliseconds, and
+/// requests in flight.
+const FLOORS: [[&str; 2]; 5] = [["0", "3"], ["1", "3"], ["1", "5"], ["2", "3"], ["5", "5"]];
 /// Of one measurement, and how many of them are taken.
 const TIME: Duration = Duration::from_secs(4);
 const ROUNDS: usize = 3;
@@ -49,8 +50,8 @@ pub async fn measure(site: &Site, servers: &Servers, kafka_port: u16, rows: &mut
         pid: process.pid()?,
     };
     let mut floors = Vec::new();
-    for linger_ms in LINGERS {
-        floors.push(start_floor(linger_ms, kafka_port).await?);
+    for settings in FLOORS {
+        floors.push(start_floor(settings, kafka_port).await?);
     }
     for side in floors.iter().map(|(_, side)| side).chain([&gateway]) {
         saturate(&side.target, 64, LOOK).await?;
@@ -61,11 +62,9 @@ pub async fn measure(site: &Site, servers: &Servers, kafka_port: u16, rows: &mut
         let (mut best, mut fastest) = (0, 0.0);
         for (index, (_, floor)) in floors.iter().enumerate() {
             let look = saturate(&floor.target, connections, LOOK).await?;
-            println!(
-                "  floor at linger.ms={}: {:.0}/s",
-                LINGERS[index],
-                look.requests / look.seconds
-            );
+            let [linger_ms, in_flight] = FLOORS[index];
+            let rate = look.requests / look.seconds;
+            println!("  floor at linger.ms={linger_ms}, {in_flight} in flight: {rate:.0}/s");
             if look.requests > fastest {
                 (best, fastest) = (index, look.requests);
             }
@@ -118,10 +117,10 @@ impl Sum {
     }
 }
 
-async fn start_floor(linger_ms: &str, kafka_port: u16) -> Result<(Child, Side)> {
+async fn start_floor(settings: [&str; 2], kafka_port: u16) -> Result<(Child, Side)> {
     let [port] = free_ports()?;
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
-    let child = floor::start("floor", listen, kafka_port, &[linger_ms]).await?;
+    let child = floor::start("floor", listen, kafka_port, &settings).await?;
     let side = Side {
         target: Target::new(listen, "bench")?,
         pid: child.id().context("the floor ended")?,

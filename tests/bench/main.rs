@@ -33,7 +33,9 @@ async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["floor", listen, kafka, linger_ms] => return floor::serve(listen.parse()?, kafka, linger_ms).await,
+        ["floor", listen, kafka, linger_ms, in_flight] => {
+            return floor::serve(listen.parse()?, kafka, linger_ms, in_flight).await;
+        }
         ["chat_floor", listen, kafka] => return chat::serve_floor(listen.parse()?, kafka).await,
         ["visitors", address, count] => return chat::visit(address.parse()?, count.parse()?).await,
         _ => {}
