@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use sqlx::Row as _;
+use tests::harness::chat::Socket;
 use tests::harness::customer::message;
 use tests::harness::desk::{SOON, conversation, text};
 use tests::harness::wait::until;
@@ -73,6 +74,37 @@ pub async fn run(world: &World) -> Result<()> {
         .get_bytes(&format!("/v1/messages/{}/attachments/{file}", text(&other, "id")?))
         .await?;
     ensure!(bytes == b"a file that others have too", "other bytes");
+    a_visitor_is_told(world).await
+}
+
+/// Who looks is told at once, who comes back is told then, and both start anew.
+async fn a_visitor_is_told(world: &World) -> Result<()> {
+    let question = format!("Do you know {MARK}?");
+    let mut looking = Socket::visit(&world.public[0], "chat", None).await?;
+    looking.resume(None).await?;
+    looking.send("one", &question).await?;
+    let shown = looking.frame("message").await?;
+    let epoch = shown["epoch"].as_i64().context("no epoch")?;
+    let ticket = world.desk.ticket("chat", &question).await?;
+    let id = conversation(&ticket)?;
+    ensure!(
+        world.desk.delete(&format!("/v1/conversations/{id}")).await? == 204,
+        "not erased"
+    );
+
+    let gone = looking.frame("gone").await?;
+    ensure!(gone["epoch"] == epoch + 1, "{gone}");
+    let mut back = Socket::visit(&world.public[0], "chat", Some(&looking.session)).await?;
+    let gone = back.resume(Some((epoch, 1))).await?;
+    ensure!(gone["type"] == "gone" && gone["epoch"] == epoch + 1, "{gone}");
+    back.send("two", "Then we start anew").await?;
+    for visitor in [&mut looking, &mut back] {
+        let shown = visitor.frame("message").await?;
+        ensure!(
+            shown["client_id"] == "two" && shown["epoch"] == epoch + 1,
+            "{shown} after the erasure"
+        );
+    }
     Ok(())
 }
 

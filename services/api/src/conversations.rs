@@ -166,6 +166,9 @@ pub async fn erase(
         None => Err(Error::not_found("conversation")),
         Some(is_new) => {
             tracing::info!(conversation.id = %id, is_new, "conversation erased");
+            if let Some(conversation) = desk.store.conversation(&id).await? {
+                desk.hints.publish(Hint::changed(&conversation));
+            }
             Ok(StatusCode::NO_CONTENT)
         }
     }

@@ -10,7 +10,10 @@ mod parse;
 mod session;
 
 mod limits;
+
+mod greeting;
 mod socket;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -9,18 +9,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use governor::DefaultDirectRateLimiter;
 use model::conversation::{Direction, StoredMessage};
 use store::live::Piece;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::tungstenite;
-use tungstenite::error::{CapacityError, ProtocolError};
 
-use super::frame::{self, Close, FormField, Malformed, Said, Saying, ShownFile};
+use super::frame::{self, Close, Malformed, Said, Saying, ShownFile};
+use super::greeting::{greet, hello, identify};
 use super::limits::Entry;
 use super::session::Visitor;
+use super::wire::{End, PATIENCE, complain, linger, restart, say_goodbye, text_of, write, write_frame, write_text};
 use super::{Chat, files, now, parse};
 use crate::channel::{Input, Parsed, Unparsed};
 use crate::inbox::{Arrival, Inbox};
@@ -31,28 +31,16 @@ pub(super) const BUFFER_BYTES: usize = 1_024;
 /// Waiting to be written; more is an error. One message of ours fits.
 pub(super) const MAX_WRITE_BYTES: usize = 1024 * 1024;
 
-/// Until the first `hello`.
-const GREETING: Duration = Duration::from_secs(10);
-/// A client that takes longer to take a frame is let go.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Of silence, then we ask.
 const PING_AFTER: Duration = Duration::from_secs(30);
 /// Of silence after that, then it is gone.
 const PONG_WITHIN: Duration = Duration::from_secs(30);
-/// For the other side to close as well.
-const CLOSING: Duration = Duration::from_secs(1);
-/// Frames that come after the end and are thrown away.
-const LINGER_FRAMES: usize = 4_096;
 /// After the store was away.
 const RETRY: Duration = Duration::from_secs(1);
 /// Messages that are read at once.
 const PIECE: i64 = 50;
 /// Messages of ours that one `read` may mark.
 const MARKED: i64 = 200;
-/// Wrong frames until the socket ends.
-const MAX_MALFORMED: u32 = 10;
-/// Clients come back spread over so long after a stop.
-const RETURN_WITHIN_MS: u64 = 10_000;
 
 /// What was found where the view stands; nothing, if there is no conversation.
 type Read = Result<Option<Piece>, store::Error>;
@@ -81,87 +69,6 @@ pub(super) async fn serve(chat: Arc<Chat>, live: Live, mut websocket: WebSocket,
             Box::pin(say_goodbye(&mut websocket, close)).await;
         }
     }
-}
-
-/// Why a socket ended.
-enum End {
-    /// The connection is lost.
-    Gone,
-    /// The other side closed it.
-    Closed,
-    /// We close it.
-    Close(Close),
-}
-
-/// Waits for the first good `hello`.
-async fn greet(chat: &Chat, live: &Live, websocket: &mut WebSocket) -> Result<Visitor, End> {
-    let deadline = Instant::now() + GREETING;
-    let mut malformed = 0;
-    loop {
-        let heard = tokio::select! {
-            () = live.stop().cancelled() => return Err(End::Close(restart())),
-            () = sleep_until(deadline) => return Err(End::Close(Close::TooSlow)),
-            heard = websocket.recv() => heard,
-        };
-        let Some(text) = text_of(heard)? else { continue };
-        let wrong = match frame::parse(&text) {
-            Ok(Said::Hello { session, jwt, form }) => {
-                let mut visitor = identify(chat, session.as_deref(), jwt.as_deref())?;
-                match visitor.fill_in(form.unwrap_or_default(), &chat.settings.form) {
-                    Ok(()) => {
-                        hello(chat, websocket, &visitor).await?;
-                        return Ok(visitor);
-                    }
-                    Err(detail) => Malformed { detail, id: None },
-                }
-            }
-            Ok(Said::Ping { id }) => {
-                write(websocket, &Saying::Pong { id: id.as_deref() }).await?;
-                continue;
-            }
-            Ok(_) => Malformed {
-                detail: "say hello first".to_owned(),
-                id: None,
-            },
-            Err(wrong) => wrong,
-        };
-        malformed += 1;
-        complain(websocket, &wrong, malformed).await?;
-    }
-}
-
-/// Whose token it is; without one, somebody new.
-fn identify(chat: &Chat, session: Option<&str>, jwt: Option<&str>) -> Result<Visitor, End> {
-    let unauthorized = |reason| End::Close(Close::Unauthorized { reason });
-    let (now, session_ms) = (now(), chat.settings.session_ms());
-    match (jwt, session) {
-        (Some(jwt), _) => {
-            let site = chat.site.as_ref().ok_or(unauthorized("this chat takes no JWT"))?;
-            site.visitor(jwt, now, session_ms).map_err(unauthorized)
-        }
-        (None, Some(session)) => {
-            let known = Visitor::of_token(&chat.account, &chat.keys, session, now);
-            let mut visitor = known.map_err(unauthorized)?;
-            visitor.prolong(now, session_ms);
-            Ok(visitor)
-        }
-        (None, None) => Ok(Visitor::new(now, session_ms)),
-    }
-}
-
-async fn hello(chat: &Chat, websocket: &mut WebSocket, visitor: &Visitor) -> Result<(), End> {
-    let online = chat.is_open();
-    let form = chat.settings.form.iter().map(|field| FormField {
-        name: &field.name,
-        required: field.required,
-    });
-    let saying = Saying::Hello {
-        session: &visitor.token(&chat.account, &chat.keys),
-        online,
-        text: chat.settings.offline_text.as_deref().filter(|_| !online),
-        form: form.collect(),
-    };
-    write(websocket, &saying).await
 }
 
 /// A visitor and we.
@@ -611,94 +518,6 @@ fn shown(chat: &Chat, visitor: &Visitor, epoch: i64, stored: &StoredMessage) -> 
     .text()
 }
 
-/// The text of a frame; `None` for pings and pongs, which are answered already.
-fn text_of(heard: Option<Result<Message, axum::Error>>) -> Result<Option<Utf8Bytes>, End> {
-    match heard {
-        None => Err(End::Gone),
-        Some(Ok(Message::Close(_))) => Err(End::Closed),
-        Some(Ok(Message::Text(text))) => Ok(Some(text)),
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
-        Some(Ok(Message::Binary(_))) => Err(End::Close(Close::Binary)),
-        Some(Err(error)) => Err(broken(error)),
-    }
-}
-
-fn broken(error: axum::Error) -> End {
-    let error = error.into_inner();
-    match error.downcast_ref::<tungstenite::Error>() {
-        Some(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Gone,
-        Some(tungstenite::Error::Protocol(_)) => End::Close(Close::Protocol),
-        Some(tungstenite::Error::Utf8(_)) => End::Close(Close::NotUtf8),
-        Some(tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. })) => End::Close(Close::TooLarge),
-        _ => End::Gone,
-    }
-}
-
-async fn complain(websocket: &mut WebSocket, wrong: &Malformed, count: u32) -> Result<(), End> {
-    let saying = Saying::Error {
-        code: "malformed",
-        detail: &wrong.detail,
-        id: wrong.id.as_deref(),
-        retry_after_ms: None,
-    };
-    write(websocket, &saying).await?;
-    match count > MAX_MALFORMED {
-        true => Err(End::Close(Close::Malformed)),
-        false => Ok(()),
-    }
-}
-
-async fn write(websocket: &mut WebSocket, saying: &Saying<'_>) -> Result<(), End> {
-    write_text(websocket, saying.text()).await
-}
-
-async fn write_text(websocket: &mut WebSocket, text: String) -> Result<(), End> {
-    write_frame(websocket, Message::text(text)).await
-}
-
-async fn write_frame(websocket: &mut WebSocket, message: Message) -> Result<(), End> {
-    match timeout(PATIENCE, websocket.send(message)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(End::Gone),
-        Err(_) => Err(End::Close(Close::NotReading)),
-    }
-}
-
-/// Says why, and waits a moment for the other side, so that the words arrive before
-/// the connection ends.
-async fn say_goodbye(websocket: &mut WebSocket, close: Close) {
-    let frame = CloseFrame {
-        code: close.code(),
-        reason: close.reason().into(),
-    };
-    // Who does not read what we write is not waited for.
-    let sent = timeout(CLOSING, websocket.send(Message::Close(Some(frame)))).await;
-    if matches!(sent, Ok(Ok(()))) {
-        linger(websocket).await;
-    }
-}
-
-/// Reads on until the other side has closed as well: a connection that is dropped
-/// with something unread takes our last words with it.
-async fn linger(websocket: &mut WebSocket) {
-    let rest = async {
-        for _ in 0..LINGER_FRAMES {
-            if websocket.recv().await.is_none() {
-                break;
-            }
-        }
-    };
-    let _ = timeout(CLOSING, rest).await;
-}
-
-/// Every client gets a time of its own to come back at.
-fn restart() -> Close {
-    let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
-    Close::Restart {
-        after_ms: random % RETURN_WITHIN_MS,
-    }
-}
-
 /// What is under way, if anything is.
 async fn of<T>(task: &mut Option<Task<T>>) -> T {
     match task {
@@ -739,16 +558,5 @@ mod tests {
         check((Some(2), 3), (1, 5, Some(4)), true);
         check((Some(1), 6), (1, 5, None), true);
         check((Some(1), 3), (1, 5, Some(5)), true);
-    }
-
-    #[test]
-    fn every_client_gets_a_time_of_its_own_to_come_back() {
-        let times: std::collections::BTreeSet<u64> = (0..100)
-            .map(|_| match restart() {
-                Close::Restart { after_ms } => after_ms,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert!(times.len() > 50 && times.iter().all(|after_ms| *after_ms < RETURN_WITHIN_MS));
     }
 }
