@@ -28,7 +28,7 @@ impl Broker {
         let (started, servers) = channel();
         let thread = std::thread::spawn(move || {
             let cluster = MockCluster::new(1).unwrap();
-            for topic in [bus::EVENTS, bus::DESK] {
+            for topic in [bus::EVENTS, bus::DESK, bus::HINTS] {
                 cluster.create_topic(topic, partitions, 1).unwrap();
             }
             started.send(cluster.bootstrap_servers()).unwrap();
