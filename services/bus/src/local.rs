@@ -244,6 +244,10 @@ impl Log {
 
     async fn ask<T>(&self, job: Job, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
         let stopped = || Error::Unavailable("the log is closed".to_owned());
+        // The writer may still be at work on what was asked before.
+        if self.stop.is_cancelled() {
+            return Err(stopped());
+        }
         self.jobs.send(job).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }

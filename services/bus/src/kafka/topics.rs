@@ -68,7 +68,7 @@ async fn until_there(config: &ClientConfig, producer: &RwLock<FutureProducer<Qui
     }
 }
 
-/// True if all topics are there. The producer's client is asked, so that it
+/// True if all topics are there, but for that of hints, which can be done without. The producer's client is asked, so that it
 /// hears of a topic's return.
 async fn attempt(config: &ClientConfig, producer: FutureProducer<Quiet>, partitions: i32) -> Result<bool, KafkaError> {
     let looked = tokio::task::spawn_blocking(move || look(producer.client()));
@@ -83,6 +83,13 @@ async fn attempt(config: &ClientConfig, producer: FutureProducer<Quiet>, partiti
     tokio::task::spawn_blocking(move || drop(admin))
         .await
         .map_err(|_| KafkaError::Canceled)?;
+    if topics == [HINTS] {
+        // Events do not wait for what is best effort.
+        if let Err(error) = created {
+            tracing::warn!(%error, "the topic of hints cannot be made, so news reaches sockets later");
+        }
+        return Ok(true);
+    }
     created.map(|()| false)
 }
 

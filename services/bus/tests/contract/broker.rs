@@ -22,13 +22,13 @@ enum Order {
 }
 
 impl Broker {
-    /// Starts one broker with our topics: it knows no CreateTopics.
-    pub fn start(partitions: i32) -> Self {
+    /// Starts one broker with these topics: it knows no CreateTopics.
+    pub fn start(topics: &'static [&'static str], partitions: i32) -> Self {
         let (orders, waiting) = channel::<(Order, Sender<()>)>();
         let (started, servers) = channel();
         let thread = std::thread::spawn(move || {
             let cluster = MockCluster::new(1).unwrap();
-            for topic in [bus::EVENTS, bus::DESK, bus::HINTS] {
+            for topic in topics {
                 cluster.create_topic(topic, partitions, 1).unwrap();
             }
             started.send(cluster.bootstrap_servers()).unwrap();

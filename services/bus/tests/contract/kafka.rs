@@ -36,6 +36,16 @@ fn config(world: &World) -> ClientConfig {
     config
 }
 
+/// The topic of hints is missing, and nobody may make it.
+pub async fn events_do_not_wait_for_hints(world: World) {
+    let bus = world.open().await;
+    let event = world.event("t", 1);
+    bus.publish_unspooled(event.clone(), PATIENCE).await.unwrap();
+    let mut reader = bus.reader(EVENTS, &world.account).await.unwrap();
+    assert_eq!(world.read(&mut reader, 1).await, [event]);
+    bus.stop(Duration::from_secs(5)).await;
+}
+
 async fn others_can_read_it(world: World) {
     let bus = world.open().await;
     let event = world.event("thread one", 7);

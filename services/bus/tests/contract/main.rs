@@ -37,6 +37,11 @@ fn main() {
     for (name, case) in spool::all() {
         trials.push(trial(format!("spool::{name}"), case, World::mock_kafka));
     }
+    trials.push(trial(
+        "kafka::events_do_not_wait_for_hints".to_owned(),
+        |world| Box::pin(kafka::events_do_not_wait_for_hints(world)),
+        World::mock_without_hints,
+    ));
     let mut arguments = Arguments::from_args();
     // They mostly wait: the mock broker lets a group form for three seconds.
     arguments.test_threads.get_or_insert(8);

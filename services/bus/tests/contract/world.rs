@@ -47,7 +47,16 @@ impl World {
 
     /// A Kafka that obeys.
     pub fn mock_kafka() -> Self {
-        let broker = Broker::start(PARTITIONS);
+        Self::mock_with(&[bus::EVENTS, bus::DESK, bus::HINTS])
+    }
+
+    /// One that lets nobody make the topic of hints.
+    pub fn mock_without_hints() -> Self {
+        Self::mock_with(&[bus::EVENTS, bus::DESK])
+    }
+
+    fn mock_with(topics: &'static [&'static str]) -> Self {
+        let broker = Broker::start(topics, PARTITIONS);
         let url = format!("kafka:{}", broker.servers);
         Self::new(tempfile::tempdir().unwrap(), url, Some(broker))
     }
