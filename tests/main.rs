@@ -6,7 +6,8 @@
 //!     cargo test -p tests --test stories -- heavy::employee
 //!
 //! Servers start when the first story needs them and stop at the end. Stories
-//! that disturb others (servers and processes that go away) run alone, at last.
+//! that disturb others (servers and processes that go away, a vendor that keeps its
+//! messages waiting) run alone, at last.
 
 mod office;
 mod stories;

@@ -85,7 +85,7 @@ impl World {
             .iter()
             .map(|process| process.ops.clone())
             .collect();
-        super::ops::quiet(&ops, Duration::from_secs(30)).await
+        super::ops::quiet(&ops, Duration::from_secs(60)).await
     }
 
     /// All its processes, to be read or disturbed.
