@@ -5,15 +5,13 @@ mod view;
 use std::collections::{BTreeSet, HashMap};
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::{Extension, Json};
 use model::contact::merge::{Circles, Undone};
 use model::contact::{Claim, Owned, Proof, normalise};
 use model::context::Changes;
 use model::id::{ContactId, MergeId};
-use model::time::Moment;
 use serde::Deserialize;
-use store::apply::Outcome;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::error::{BodyProblems, Error, Problem, Problems};
@@ -65,7 +63,9 @@ struct Part {
     responses((status = 200, description = "A page of contacts", body = Page<ContactView>), Problems))]
 pub async fn list(State(desk): State<Desk>, Query(filter): Query<Filter>) -> Result<Json<Page<ContactView>>, Error> {
     let limit = page::limit(filter.limit)?;
-    let before = page::position(filter.after.as_deref(), read_position)?;
+    let before = page::position(filter.after.as_deref(), |text| {
+        page::moment_and_id(text, ContactId::parse)
+    })?;
     let address = filter.address.as_deref().map(normalise);
     let contacts = desk.store.list_contacts(address.as_deref(), before, limit + 1).await?;
     let page = page::page(contacts, limit, |contact| {
@@ -174,11 +174,6 @@ fn parse(id: &str) -> Result<ContactId, Error> {
     ContactId::parse(id).ok_or_else(|| Error::not_found("contact"))
 }
 
-fn read_position(text: &str) -> Option<(Moment, ContactId)> {
-    let (ms, id) = text.split_once(':')?;
-    Some((Moment::from_ms(ms.parse().ok()?), ContactId::parse(id)?))
-}
-
 fn checked(reason: Option<String>) -> Result<Option<String>, Error> {
     match &reason {
         Some(text) if text.chars().count() > 500 => {
@@ -207,13 +202,8 @@ async fn change(
         let changes = decide(&circles)?;
         circles.absorb(&changes);
         let answer = Answer::new(named, &detail(desk, &circles, id).await?)?;
-        let outcome = match &answer.kept {
-            Some(kept) => desk.store.commit_answered(&changes, kept).await?,
-            None if changes.is_empty() => Outcome::Applied,
-            None => desk.store.commit(&changes).await?,
-        };
-        if outcome == Outcome::Applied {
-            return Ok(answer.into_response());
+        if let Some(answer) = answer.commit(desk, &changes).await? {
+            return Ok(answer);
         }
     }
     Err(Error::busy("others are changing this contact at the same time"))

@@ -4,8 +4,10 @@
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use model::context::Changes;
 use model::id::sha256_hex;
 use serde::Serialize;
+use store::apply::Outcome;
 use store::requests::Answered;
 
 use crate::error::Error;
@@ -54,6 +56,17 @@ pub async fn answered_before(desk: &Desk, named: Option<&Named>) -> Result<Optio
 }
 
 impl Answer {
+    /// Commits what the request does, and the answer with it. `None`: somebody else
+    /// was faster, decide again.
+    pub async fn commit(self, desk: &Desk, changes: &Changes) -> Result<Option<Response>, Error> {
+        let outcome = match &self.kept {
+            Some(kept) => desk.store.commit_answered(changes, kept).await?,
+            None if changes.is_empty() => Outcome::Applied,
+            None => desk.store.commit(changes).await?,
+        };
+        Ok((outcome == Outcome::Applied).then(|| self.into_response()))
+    }
+
     /// `body` is what the request will be answered, once it is carried out.
     pub fn new(named: Option<&Named>, body: &impl Serialize) -> Result<Self, Error> {
         let json = serde_json::to_string(body).map_err(|error| Error::Fault(error.into()))?;

@@ -1,6 +1,7 @@
 //! Pages of lists: `?limit=&after=`, where `after` is an opaque cursor.
 
 use data_encoding::BASE64URL_NOPAD;
+use model::time::Moment;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -48,6 +49,12 @@ pub fn position<T>(cursor: Option<&str>, read: fn(&str) -> Option<T>) -> Result<
             "`after` must be the `next` of a page of this list",
         )),
     }
+}
+
+/// Reads a position of a list in the order of a moment, then of an id: `ms:id`.
+pub fn moment_and_id<T>(text: &str, read: fn(&str) -> Option<T>) -> Option<(Moment, T)> {
+    let (ms, id) = text.split_once(':')?;
+    Some((Moment::from_ms(ms.parse().ok()?), read(id)?))
 }
 
 /// Cuts what was read, one more than `limit` if there is more, to a page.

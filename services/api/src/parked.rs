@@ -68,7 +68,7 @@ struct RawView {
     responses((status = 200, description = "A page of parked inputs", body = Page<ParkedView>), Problems))]
 pub async fn list(State(desk): State<Desk>, Query(paging): Query<Paging>) -> Result<Json<Page<ParkedView>>, Error> {
     let limit = page::limit(paging.limit)?;
-    let before = page::position(paging.after.as_deref(), read_position)?;
+    let before = page::position(paging.after.as_deref(), |text| page::moment_and_id(text, read_id))?;
     let inputs = desk.store.list_parked(before, limit + 1).await?;
     let page = page::page(inputs, limit, |input| {
         format!("{}:{}", input.received_at.as_ms(), input.id)
@@ -110,10 +110,8 @@ pub async fn show(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Js
     }))
 }
 
-fn read_position(text: &str) -> Option<(Moment, String)> {
-    let (ms, id) = text.split_once(':')?;
-    is_id(id).then_some(())?;
-    Some((Moment::from_ms(ms.parse().ok()?), id.to_owned()))
+fn read_id(text: &str) -> Option<String> {
+    is_id(text).then(|| text.to_owned())
 }
 
 fn is_id(text: &str) -> bool {

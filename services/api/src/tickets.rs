@@ -3,16 +3,14 @@
 mod view;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::{Extension, Json};
 use model::context::Changes;
 use model::id::{ContactId, MessageId, TicketId};
 use model::ticket::kind::KINDS;
 use model::ticket::priority::Level;
 use model::ticket::{Actor, Category, Command, Resolution, Ticket, WaitingOn};
-use model::time::Moment;
 use serde::Deserialize;
-use store::apply::Outcome;
 use store::tickets::TicketFilter;
 use utoipa::{IntoParams, ToSchema};
 
@@ -124,7 +122,9 @@ enum Action {
     responses((status = 200, description = "A page of tickets", body = Page<TicketView>), Problems))]
 pub async fn list(State(desk): State<Desk>, Query(filter): Query<Filter>) -> Result<Json<Page<TicketView>>, Error> {
     let limit = page::limit(filter.limit)?;
-    let before = page::position(filter.after.as_deref(), read_position)?;
+    let before = page::position(filter.after.as_deref(), |text| {
+        page::moment_and_id(text, TicketId::parse)
+    })?;
     let filter = checked(filter)?;
     let mut tickets = desk.store.list_tickets(&filter, before, limit + 1).await?;
     contacts::resolve(&desk, tickets.iter_mut().map(|ticket| &mut ticket.contact_id)).await?;
@@ -202,21 +202,11 @@ pub async fn act(
         let ticket = load(&desk, &number).await?;
         let changes = Changes::of_command(&ticket, &command, &actor, now(), &book.sla)?;
         let answer = Answer::new(named.as_ref(), &after(&desk, ticket, &changes).await?)?;
-        let outcome = match &answer.kept {
-            Some(kept) => desk.store.commit_answered(&changes, kept).await?,
-            None if changes.is_empty() => Outcome::Applied,
-            None => desk.store.commit(&changes).await?,
-        };
-        if outcome == Outcome::Applied {
-            return Ok(answer.into_response());
+        if let Some(answer) = answer.commit(&desk, &changes).await? {
+            return Ok(answer);
         }
     }
     Err(Error::busy("others are changing this ticket at the same time"))
-}
-
-fn read_position(text: &str) -> Option<(Moment, TicketId)> {
-    let (ms, id) = text.split_once(':')?;
-    Some((Moment::from_ms(ms.parse().ok()?), TicketId::parse(id)?))
 }
 
 /// Values that no ticket can have are refused rather than found nowhere.
