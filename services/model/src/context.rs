@@ -259,6 +259,12 @@ impl Changes {
         Ok(changes)
     }
 
+    /// The conversation as it is after these changes; the version is that of before.
+    pub(crate) fn replace_conversation(&mut self, expected_version: i64, row: Conversation) {
+        self.conversations
+            .insert(row.id.clone(), Replacing { expected_version, row });
+    }
+
     /// An event of a ticket and its announcement; `ticket` is its form after the event.
     pub(crate) fn add_ticket_event(&mut self, ticket: &Ticket, event: TicketEvent) {
         let mut change = serde_json::to_value(&event.change).unwrap_or_default();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::Changed;
 use crate::contact::{Identity, Party};
-use crate::context::{AccountPlan, Announcement, Changes, OutboxEntry, Replacing};
+use crate::context::{AccountPlan, Announcement, Changes, OutboxEntry};
 use crate::error::Refusal;
 use crate::event::{Attachment, DeliveryState, Message, Raw, Recipient};
 use crate::evidence::Evidence;
@@ -419,13 +419,7 @@ fn written(
         });
     }
     changes.messages.push(stored);
-    changes.conversations.insert(
-        conversation.id.clone(),
-        Replacing {
-            expected_version,
-            row: conversation,
-        },
-    );
+    changes.replace_conversation(expected_version, conversation);
     Ok(changes)
 }
 

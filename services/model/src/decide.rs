@@ -124,13 +124,7 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
         context,
         now,
     ));
-    changes.conversations.insert(
-        conversation.id.clone(),
-        Replacing {
-            expected_version,
-            row: conversation,
-        },
-    );
+    changes.replace_conversation(expected_version, conversation);
     changes.extend(whose.changes);
     changes
 }
@@ -165,13 +159,7 @@ fn decide_report(event: &Event, report: &DeliveryReport, context: &Context, now:
         .announcements
         .push(row.announce(&kind, &reference.message_id, event.occurred_at));
     changes.deliveries.push((reference.message_id.clone(), report.clone()));
-    changes.conversations.insert(
-        row.id.clone(),
-        Replacing {
-            expected_version: conversation.version,
-            row,
-        },
-    );
+    changes.replace_conversation(conversation.version, row);
     changes
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::change::{Change, MessageChange, RecordedChange, fold};
-use crate::context::{Changes, Context, Replacing};
+use crate::context::{Changes, Context};
 use crate::conversation::{Consent, StoredMessage};
 use crate::event::{ConsentChange, Event, Message};
 use crate::id::MessageId;
@@ -52,13 +52,7 @@ pub(super) fn decide_change(event: &Event, told: &MessageChange, context: &Conte
     let mut announcement = row.announce("message.changed", &reference.message_id, event.occurred_at);
     announcement.data["change"] = told.change.as_str().into();
     changes.announcements.push(announcement);
-    changes.conversations.insert(
-        row.id.clone(),
-        Replacing {
-            expected_version: conversation.version,
-            row,
-        },
-    );
+    changes.replace_conversation(conversation.version, row);
     recorded.message_id = Some(reference.message_id.clone());
     let known = context.changes_of(&reference.message_id);
     let folded = fold(original, known.chain([&recorded]));
@@ -121,13 +115,7 @@ pub(super) fn decide_consent(event: &Event, told: &ConsentChange, context: &Cont
     changes
         .announcements
         .push(row.announce_consent(told.given, event.occurred_at));
-    changes.conversations.insert(
-        row.id.clone(),
-        Replacing {
-            expected_version: conversation.version,
-            row,
-        },
-    );
+    changes.replace_conversation(conversation.version, row);
     changes
 }
 
