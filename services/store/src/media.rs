@@ -130,37 +130,18 @@ impl Store {
                 let statement = statement.bind(source_sha256).bind(claimed.attempts);
                 statement.execute(&mut transaction).await? == 1
             }
-            MediaOutcome::Here { sha256, .. } => {
-                let uses = [(sha256.as_str(), message_id.as_str())].into();
-                change_attachments(
-                    &mut transaction,
-                    message_id,
-                    source_sha256,
-                    outcome.kind(),
-                    now,
-                    |one| {
-                        outcome.settle(one);
-                    },
-                )
-                .await?
-                    && take_out(&mut transaction, claimed).await?
-                    && insert_uses(&mut transaction, uses).await.map(|()| true)?
-            }
-            MediaOutcome::Lost { .. } => {
-                change_attachments(
-                    &mut transaction,
-                    message_id,
-                    source_sha256,
-                    outcome.kind(),
-                    now,
-                    |one| {
-                        outcome.settle(one);
-                    },
-                )
-                .await?
+            MediaOutcome::Here { .. } | MediaOutcome::Lost { .. } => {
+                let settle = |attachment: &mut Attachment| outcome.settle(attachment);
+                change_attachments(&mut transaction, message_id, source_sha256, outcome.kind(), now, settle).await?
                     && take_out(&mut transaction, claimed).await?
             }
         };
+        if let MediaOutcome::Here { sha256, .. } = outcome
+            && is_settled
+        {
+            let uses = [(sha256.as_str(), message_id.as_str())].into();
+            insert_uses(&mut transaction, uses).await?;
+        }
         // An erased message has lost its rows and its attachments.
         match is_settled {
             true => transaction.commit(doing).await?,
