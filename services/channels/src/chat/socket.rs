@@ -340,10 +340,7 @@ impl Talk {
             self.typing_seen = seen.typing;
             write(websocket, &Saying::Typing).await?;
         }
-        let is_behind = self.view.as_ref().zip(seen.head).is_some_and(|(view, head)| {
-            view.is_answered && (view.epoch != Some(head.epoch) || view.sequence < head.last_sequence)
-        });
-        if is_behind {
+        if self.view.as_ref().is_some_and(|view| view.is_answered) && self.is_behind() {
             self.read();
         }
         Ok(())
@@ -371,25 +368,7 @@ impl Talk {
         let Some(view) = &mut self.view else { return Ok(()) };
         let piece = match read {
             Ok(Some(piece)) => piece,
-            Ok(None) => {
-                if !view.is_answered {
-                    let had = view.epoch.is_some() && view.sequence > 0;
-                    *view = View {
-                        epoch: None,
-                        sequence: 0,
-                        is_answered: true,
-                    };
-                    if had {
-                        write(websocket, &Saying::Gone { epoch: None }).await?;
-                    }
-                    let saying = Saying::Resume {
-                        epoch: None,
-                        sequence: 0,
-                    };
-                    write(websocket, &saying).await?;
-                }
-                return Ok(());
-            }
+            Ok(None) => return view.show_nothing(websocket).await,
             Err(error) => {
                 tracing::debug!(account.name = self.chat.account, %error, "a conversation cannot be read now");
                 self.read_again_at = Some(Instant::now() + RETRY);
@@ -426,11 +405,7 @@ impl Talk {
             write_text(websocket, text).await?;
         }
         // What came while we were writing.
-        let is_behind = self.watch.seen().head.is_some_and(|head| {
-            self.view
-                .as_ref()
-                .is_some_and(|view| view.epoch != Some(head.epoch) || view.sequence < head.last_sequence)
-        });
+        let is_behind = self.is_behind();
         if has_more || (is_behind && !piece.messages.is_empty()) {
             self.read();
         } else if is_behind {
@@ -438,6 +413,12 @@ impl Talk {
             self.read_again_at = Some(Instant::now() + RETRY);
         }
         Ok(())
+    }
+
+    /// Whether the conversation has come further than the view.
+    fn is_behind(&self) -> bool {
+        let view = self.view.as_ref().zip(self.watch.seen().head);
+        view.is_some_and(|(view, head)| view.epoch != Some(head.epoch) || view.sequence < head.last_sequence)
     }
 
     async fn look_at_the_clock(&mut self, websocket: &mut WebSocket) -> Result<(), End> {
@@ -467,6 +448,27 @@ impl Talk {
 }
 
 impl View {
+    /// Answers a `resume` where there is no conversation.
+    async fn show_nothing(&mut self, websocket: &mut WebSocket) -> Result<(), End> {
+        if self.is_answered {
+            return Ok(());
+        }
+        let had = self.epoch.is_some() && self.sequence > 0;
+        *self = View {
+            epoch: None,
+            sequence: 0,
+            is_answered: true,
+        };
+        if had {
+            write(websocket, &Saying::Gone { epoch: None }).await?;
+        }
+        let saying = Saying::Resume {
+            epoch: None,
+            sequence: 0,
+        };
+        write(websocket, &saying).await
+    }
+
     /// Whether something that the client has been shown, or should have been, is no
     /// longer there: in this epoch, up to this number, and `first` is what comes next.
     fn has_lost(&self, epoch: i64, last_sequence: i64, first: Option<i64>) -> bool {
