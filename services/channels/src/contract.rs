@@ -25,6 +25,28 @@ struct Sample {
     expires: bool,
 }
 
+/// Compares what is made of each file of a folder with the snapshot beside it; one
+/// that is not there is written. How many files there were.
+pub fn snapshots(folder: &str, extension: &str, made: impl Fn(&[u8]) -> String) -> usize {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut count = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|found| found != extension) {
+            continue;
+        }
+        let found = made(&std::fs::read(&path).unwrap());
+        let snapshot = path.with_extension("parsed");
+        if !snapshot.exists() {
+            std::fs::write(&snapshot, &found).unwrap();
+        }
+        let expected = std::fs::read_to_string(&snapshot).unwrap();
+        assert_eq!(found, expected, "{}", path.display());
+        count += 1;
+    }
+    count
+}
+
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 const SAMPLES: &[Sample] = &[

@@ -9,7 +9,7 @@ use model::inbound::{Inbound, Realm, What};
 use crate::channel::{Answer, Input, Parsed, Unparsed};
 use crate::twilio::api::words;
 use crate::twilio::form::Form;
-use crate::twilio::{NOTHING_TO_SAY, is_number, nothing};
+use crate::twilio::{NOTHING_TO_SAY, is_number, nothing, parked};
 
 /// Files of one message; Twilio takes ten.
 const MAX_MEDIA: usize = 50;
@@ -199,12 +199,6 @@ fn inbound(external_id: &str, thread: &str, what: What) -> Inbound {
         raw: None,
         blobs: Vec::new(),
         what,
-    }
-}
-
-fn parked(reason: &str) -> Unparsed {
-    Unparsed::Parked {
-        reason: reason.to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::channel::{Answer, Parsed};
+use crate::channel::{Answer, Parsed, Unparsed};
 use crate::list::{self, AccountSettings, Surroundings};
 use api::Api;
 use signature::Verifier;
@@ -121,6 +121,13 @@ pub fn nothing(events: Vec<Inbound>) -> Parsed {
     }
 }
 
+/// What Twilio sent is not what it documents.
+pub fn parked(reason: &str) -> Unparsed {
+    Unparsed::Parked {
+        reason: reason.to_owned(),
+    }
+}
+
 /// Whether this is an id of Twilio's of this kind.
 pub fn is_sid(prefix: &str, text: &str) -> bool {
     let rest = text.strip_prefix(prefix);
@@ -145,26 +152,13 @@ fn default_per_second() -> NonZeroU32 {
 /// Each `.form` of a folder, its first line the URL and the rest the body, and the
 /// snapshot of what is made of it; a snapshot that is not there is written.
 #[cfg(test)]
-pub fn snapshots(folder: &str, parse: impl Fn(&str, &str) -> Result<Parsed, crate::channel::Unparsed>) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut count = 0;
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "form") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
+pub fn snapshots(folder: &str, parse: impl Fn(&str, &str) -> Result<Parsed, Unparsed>) {
+    let count = crate::contract::snapshots(folder, "form", |bytes| {
+        let text = std::str::from_utf8(bytes).unwrap();
         let (url, body) = text.trim_end().split_once('\n').unwrap();
-        let found = format!("{:#?}\n", parse(url, &body.replace('\n', "&")));
-        let snapshot = path.with_extension("parsed");
-        if !snapshot.exists() {
-            std::fs::write(&snapshot, &found).unwrap();
-        }
-        let expected = std::fs::read_to_string(&snapshot).unwrap();
-        assert_eq!(found, expected, "{}", path.display());
-        count += 1;
-    }
-    assert!(count > 0, "no payloads in {}", folder.display());
+        format!("{:#?}\n", parse(url, &body.replace('\n', "&")))
+    });
+    assert!(count > 0, "no payloads in {folder}");
 }
 
 #[cfg(test)]

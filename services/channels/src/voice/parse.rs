@@ -16,7 +16,7 @@ use super::Settings;
 use super::twiml::Response;
 use crate::channel::{Answer, Input, Parsed, Unparsed};
 use crate::twilio::form::Form;
-use crate::twilio::{is_number, nothing};
+use crate::twilio::{is_number, nothing, parked};
 
 /// Whoever hides the number is called by one of these.
 const HIDDEN: &[&str] = &[
@@ -285,12 +285,6 @@ fn answered(events: Vec<Inbound>, response: Response) -> Parsed {
             content_type: "text/xml",
             body: response.finish(),
         },
-    }
-}
-
-fn parked(reason: &str) -> Unparsed {
-    Unparsed::Parked {
-        reason: reason.to_owned(),
     }
 }
 

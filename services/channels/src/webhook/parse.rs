@@ -301,23 +301,9 @@ mod tests {
     /// delete it and run the test.
     #[test]
     fn payloads_parse_as_before() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/webhook/testdata");
-        let mut count = 0;
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            let parsed = parse("shop", &input("evt_1", std::fs::read(&path).unwrap()));
-            let found = format!("{parsed:#?}\n");
-            let snapshot = path.with_extension("parsed");
-            if !snapshot.exists() {
-                std::fs::write(&snapshot, &found).unwrap();
-            }
-            let expected = std::fs::read_to_string(&snapshot).unwrap();
-            assert_eq!(found, expected, "{}", path.display());
-            count += 1;
-        }
+        let count = crate::contract::snapshots("src/webhook/testdata", "json", |bytes| {
+            format!("{:#?}\n", parse("shop", &input("evt_1", bytes)))
+        });
         assert!(count >= 4, "{count} payloads");
     }
 
