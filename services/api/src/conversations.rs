@@ -103,13 +103,14 @@ pub async fn show(State(desk): State<Desk>, Path(id): Path<String>) -> Result<Js
         None => None,
     };
     let ways = reach::ways(&desk, &conversation).await?;
-    let left_at = reach::left_at(&desk, &conversation, now()).await?;
+    let now = now();
+    let left_at = reach::left_at(&desk, &conversation, now).await?;
     contacts::resolve(&desk, std::iter::once(&mut conversation.contact_id)).await?;
     Ok(Json(ConversationView::of(
         conversation,
         ticket.map(|ticket| ticket.number),
         left_at,
-        ways.into_iter().map(Into::into).collect(),
+        ways.into_iter().map(|way| ReachView::of(way, now)).collect(),
     )))
 }
 

@@ -2,7 +2,7 @@
 
 use model::contact::{Identity, normalise};
 use model::context::AccountPlan;
-use model::conversation::{self, Conversation, Way};
+use model::conversation::{self, Conversation, StoredMessage, Way};
 use model::id::{ContactId, ConversationId, MessageId};
 use model::outbound::{Declaration, LiveView};
 use model::ticket::Ticket;
@@ -33,9 +33,19 @@ pub struct ReachView {
     /// The conversation that goes on there; null: one would begin.
     #[schema(value_type = Option<String>)]
     conversation_id: Option<ConversationId>,
-    /// The channel allows an answer until then; null: whenever.
+    /// An answer in own words may be sent now.
+    open: bool,
+    /// The channel allows such an answer until then, a while after the contact wrote last; null: whenever, or not
+    /// before they write (see `open`).
     #[schema(value_type = Option<String>, format = DateTime)]
     window: Option<Moment>,
+    /// What may be sent while it is not open; null: nothing.
+    #[schema(example = "an approved template")]
+    outside_window: Option<String>,
+    /// A reply may name a `template`.
+    templates: bool,
+    /// A reply may name a message that it `quotes`.
+    quotes: bool,
 }
 
 /// Another way than the conversation's own: a conversation, or an account and, if there are several, an address.
@@ -60,13 +70,14 @@ pub struct Reach {
     /// Verified or not.
     to: Identity,
     conversation: Option<Conversation>,
-    window: Option<Moment>,
+    /// When the contact wrote there last.
+    asked_at: Option<Moment>,
 }
 
 /// By which way an answer goes, and when the contact wrote there last.
 pub struct Chosen {
     pub way: Way,
-    pub asked_at: Moment,
+    pub asked_at: Option<Moment>,
 }
 
 /// All ways to the contact of this conversation, its own first, then by account,
@@ -86,7 +97,7 @@ pub async fn ways(desk: &Desk, asked: &Conversation) -> Result<Vec<Reach>, Error
             contact_id: contact_id.clone(),
             to: to.clone(),
             conversation: conversation.cloned(),
-            window: None,
+            asked_at: None,
         };
         let mut found = Vec::new();
         for (contact_id, to) in &addresses {
@@ -107,7 +118,11 @@ pub async fn ways(desk: &Desk, asked: &Conversation) -> Result<Vec<Reach>, Error
         ways.extend(found);
     }
     for way in &mut ways {
-        way.window = window(desk, way).await?;
+        if let Some(conversation) = &way.conversation
+            && way.declaration.reply_window_ms.is_some()
+        {
+            way.asked_at = asked_at(&latest_inbound(desk, conversation).await?);
+        }
     }
     ways.sort_by_key(|way| !way.is_in(&asked.id));
     Ok(ways)
@@ -129,14 +144,14 @@ pub async fn choose(
     };
     let Some(reach) = reach else {
         let declaration = declaration(desk, &asked.account).await?;
-        return go_on(desk, asked.clone(), declaration, ticket, now).await;
+        return go_on(desk, asked.clone(), declaration, ticket).await;
     };
     let is_of_ticket = |one: &Conversation| one.ticket_id.is_some() && one.ticket_id == asked.ticket_id;
     let can_begin_anew = reach.declaration.begins.is_some() && !reach.declaration.thread_is_address;
     match &reach.conversation {
         // A conversation about something else is left alone where another can begin.
         Some(conversation) if conversation.id == asked.id || is_of_ticket(conversation) || !can_begin_anew => {
-            go_on(desk, conversation.clone(), reach.declaration, ticket, now).await
+            go_on(desk, conversation.clone(), reach.declaration, ticket).await
         }
         _ => begin(desk, asked, reach, ticket, message_id, now).await,
     }
@@ -176,20 +191,27 @@ async fn begin(
             declaration,
             is_new_to_ticket: true,
         },
-        asked_at: now,
+        // Whatever they have written elsewhere opens no window here.
+        asked_at: None,
     })
 }
 
-impl From<Reach> for ReachView {
-    fn from(way: Reach) -> Self {
+impl ReachView {
+    pub fn of(way: Reach, now: Moment) -> Self {
+        let asked_at = way.asked_at;
+        let window_ms = way.declaration.reply_window_ms;
         Self {
+            open: way.declaration.is_open(asked_at, now),
+            window: asked_at.zip(window_ms).map(|(at, window_ms)| at.plus_ms(window_ms)),
+            outside_window: way.declaration.outside_window,
+            templates: way.declaration.templates,
+            quotes: way.declaration.quotes,
             account: way.account.name,
             channel: way.account.channel,
             scheme: way.to.scheme,
             address: way.to.address,
             verified: way.to.verified,
             conversation_id: way.conversation.map(|conversation| conversation.id),
-            window: way.window,
         }
     }
 }
@@ -239,12 +261,13 @@ fn nearest<'a>(
     })
 }
 
-async fn window(desk: &Desk, way: &Reach) -> Result<Option<Moment>, Error> {
-    let (Some(window_ms), Some(conversation)) = (way.declaration.reply_window_ms, &way.conversation) else {
-        return Ok(None);
-    };
-    let latest = desk.store.latest_inbound(&conversation.id, 1).await?;
-    Ok(latest.first().map(|message| message.received_at.plus_ms(window_ms)))
+async fn latest_inbound(desk: &Desk, conversation: &Conversation) -> Result<Vec<StoredMessage>, Error> {
+    Ok(desk.store.latest_inbound(&conversation.id, INBOUND_LOOKED_AT).await?)
+}
+
+/// When a person wrote last, by the vendor's clock, which decides.
+fn asked_at(inbound: &[StoredMessage]) -> Option<Moment> {
+    conversation::to_answer(inbound).map(|message| message.occurred_at.min(message.received_at))
 }
 
 /// The first of the ways that the agent's wish fits.
@@ -323,9 +346,8 @@ async fn go_on(
     conversation: Conversation,
     declaration: Declaration,
     ticket: Option<&Ticket>,
-    now: Moment,
 ) -> Result<Chosen, Error> {
-    let inbound = desk.store.latest_inbound(&conversation.id, INBOUND_LOOKED_AT).await?;
+    let inbound = latest_inbound(desk, &conversation).await?;
     let latest = conversation::to_answer(&inbound);
     let is_new_to_ticket = match ticket {
         Some(ticket) if conversation.ticket_id.as_ref() != Some(&ticket.id) => {
@@ -335,7 +357,7 @@ async fn go_on(
         _ => false,
     };
     Ok(Chosen {
-        asked_at: latest.map_or(now, |message| message.received_at),
+        asked_at: asked_at(&inbound),
         way: Way {
             recipients: conversation.recipients(latest)?,
             conversation,

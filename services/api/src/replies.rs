@@ -3,6 +3,7 @@
 //! same Idempotency-Key finds what the first time wrote.
 
 mod attachments;
+mod template;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,6 +13,7 @@ use model::context::Changes;
 use model::conversation::{self, Authored, Conversation, Draft, StoredMessage};
 use model::html;
 use model::id::{ConversationId, MessageId, sha256_hex};
+use model::template::Template;
 use serde::Deserialize;
 use store::apply::Outcome;
 use utoipa::ToSchema;
@@ -22,12 +24,14 @@ use crate::messages::MessageView;
 use crate::reach::{self, Via};
 use crate::token::Person;
 use crate::{ATTEMPTS, Desk, conversations, now};
+pub use template::TemplateView;
 
 /// An answer to the contact.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Reply {
-    /// Plain text. May be left out beside `html`: then it is what that says.
+    /// Plain text. May be left out beside `html`: then it is what that says; and beside `template`: there it is not
+    /// sent, but shows the desk what the contact will read.
     #[serde(default)]
     text: String,
     /// The same in HTML, for channels that carry it; up to 1 MiB. It is sanitised: no script, nothing that
@@ -39,6 +43,13 @@ struct Reply {
     subject: Option<String>,
     #[serde(default)]
     attachments: Vec<attachments::File>,
+    /// Instead of own words, where the conversation's `reachable` says that there are templates: allowed outside of
+    /// the window too. A first attachment goes into its header.
+    #[serde(default)]
+    template: Option<TemplateView>,
+    /// A message of the conversation (`msg_…`) that is shown as quoted, where the channel can do so.
+    #[serde(default)]
+    quotes: Option<String>,
     /// By another of the ways that the conversation lists as `reachable`.
     #[serde(default)]
     via: Option<Via>,
@@ -67,6 +78,7 @@ enum Writing {
         /// The bytes of its attachments.
         files: Vec<Vec<u8>>,
         via: Option<Via>,
+        quotes: Option<String>,
     },
     Note(String),
 }
@@ -155,10 +167,11 @@ impl Request {
 /// Checks what can be checked without knowing the conversation.
 async fn draft(desk: &Desk, reply: Reply) -> Result<Writing, Error> {
     let (text, html) = contents(reply.text, reply.html).await?;
-    let text = if reply.attachments.is_empty() {
-        checked_text(text)?
-    } else {
-        text
+    let template = reply.template.map(Template::from);
+    let text = match &template {
+        Some(template) if text.trim().is_empty() => template.in_words(),
+        None if reply.attachments.is_empty() => checked_text(text)?,
+        _ => text,
     };
     if let Some(subject) = &reply.subject
         && (subject.chars().any(char::is_control) || subject.chars().count() > 998)
@@ -174,9 +187,15 @@ async fn draft(desk: &Desk, reply: Reply) -> Result<Writing, Error> {
         text,
         html,
         attachments,
+        template,
+        quotes: None,
     };
-    let via = reply.via;
-    Ok(Writing::Reply { draft, files, via })
+    Ok(Writing::Reply {
+        draft,
+        files,
+        via: reply.via,
+        quotes: reply.quotes,
+    })
 }
 
 /// The HTML sanitised, and its text where there is no other.
@@ -237,15 +256,37 @@ async fn decide(
     };
     let ticket = ticket.as_ref();
     let changes = match writing {
-        Writing::Reply { draft, via, .. } => {
+        Writing::Reply { draft, via, quotes, .. } => {
             let message_id = MessageId::authored(authored.author, authored.idempotency_key);
             let chosen = reach::choose(desk, conversation, ticket, via.as_ref(), &message_id, now).await?;
-            chosen.way.declaration.check(draft, chosen.asked_at, now)?;
-            conversation::reply(&chosen.way, ticket, draft.clone(), authored, now, &book.sla)?
+            let mut draft = draft.clone();
+            if let Some(quoted) = quotes {
+                draft.quotes = Some(quoted_id(desk, &chosen.way.conversation, quoted).await?);
+            }
+            chosen.way.declaration.check(&draft, chosen.asked_at, now)?;
+            conversation::reply(&chosen.way, ticket, draft, authored, now, &book.sla)?
         }
         Writing::Note(text) => conversation::note(conversation, ticket, text.clone(), authored, now, &book.sla)?,
     };
     Ok(changes)
+}
+
+/// What the vendor calls a message of this conversation.
+async fn quoted_id(desk: &Desk, conversation: &Conversation, id: &str) -> Result<String, Error> {
+    let found = match MessageId::parse(id) {
+        Some(id) => desk.store.message(&id).await?,
+        None => None,
+    };
+    let is_there = |stored: &StoredMessage| stored.conversation_id == conversation.id;
+    let Some(quoted) = found.filter(is_there) else {
+        return Err(Error::invalid(
+            "invalid",
+            "`quotes` names no message of this conversation",
+        ));
+    };
+    let mut ids = quoted.message.external_ids.into_iter().rev();
+    let vendors = ids.find(|external_id| external_id != quoted.id.as_str());
+    vendors.ok_or_else(|| Error::invalid("invalid", "the message that `quotes` names is not at the vendor"))
 }
 
 /// Attachments are durable before anything refers to them.

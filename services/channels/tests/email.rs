@@ -415,6 +415,8 @@ fn outbound(to: &str) -> Outbound {
         html: None,
         attachments: Vec::new(),
         references: Vec::new(),
+        quotes: None,
+        template: None,
         automatic: false,
         created_at: Moment::from(SystemTime::now()),
     }

@@ -13,6 +13,7 @@ use crate::evidence::Evidence;
 use crate::id::{ContactId, ConversationId, MessageId, TicketId};
 use crate::outbound::Declaration;
 use crate::sla;
+use crate::template::Template;
 use crate::ticket::{Actor, Command, Ticket};
 use crate::time::Moment;
 
@@ -67,6 +68,10 @@ pub struct Draft {
     pub text: String,
     pub html: Option<String>,
     pub attachments: Vec<Attachment>,
+    /// Instead of own words; then `text` is for the eyes of the desk alone.
+    pub template: Option<Template>,
+    /// What the vendor calls a message of the conversation that it shows as quoted.
+    pub quotes: Option<String>,
 }
 
 /// Who writes it, and what makes a repeat of the request the same message.
@@ -230,8 +235,14 @@ pub fn reply(
     conversation.may_write()?;
     let message_id = MessageId::authored(authored.author, authored.idempotency_key);
     let subject = draft.subject.or_else(|| conversation.subject.clone());
+    let evidence = Evidence {
+        quoted_ids: draft.quotes.into_iter().collect(),
+        ..Evidence::default()
+    };
     let message = Message {
         subject,
+        evidence,
+        fields: draft.template.as_ref().map(Template::to_fields).unwrap_or_default(),
         html: draft.html,
         attachments: draft.attachments,
         recipients: way.recipients.clone(),

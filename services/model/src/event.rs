@@ -128,7 +128,8 @@ pub struct Message {
     /// vouches for, and ones that are only claimed.
     #[serde(default)]
     pub identities: Vec<Party>,
-    /// What the sender filled into a form beside the message, by the field's name.
+    /// What the sender filled into a form beside the message, by the field's name; of
+    /// a message of ours, the template that it is made of ([`crate::template`]).
     #[serde(default)]
     pub fields: BTreeMap<String, String>,
 }

@@ -14,6 +14,7 @@ pub mod file;
 pub mod html;
 pub mod inbound;
 pub mod outbound;
+pub mod template;
 
 pub mod contact;
 pub mod conversation;

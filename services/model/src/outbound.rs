@@ -6,6 +6,7 @@ use crate::conversation::Draft;
 use crate::error::Refusal;
 use crate::event::{Attachment, Recipient};
 use crate::id::{ConversationId, MessageId};
+use crate::template::Template;
 use crate::time::Moment;
 
 /// A message of ours on its way out.
@@ -24,6 +25,10 @@ pub struct Outbound {
     /// External ids of the message that this one answers, and of those before
     /// it, oldest first. The last is the parent.
     pub references: Vec<String>,
+    /// One of them, or another id that the vendor knows, if it shall be shown as quoted.
+    pub quotes: Option<String>,
+    /// What is sent instead of `text`, which is for the desk then.
+    pub template: Option<Template>,
     /// A rule wrote it, no person (RFC 3834 `auto-replied`).
     pub automatic: bool,
     /// When it was written.
@@ -42,6 +47,12 @@ pub struct Declaration {
     /// What may be sent outside of it all the same, in words: `an approved template`.
     #[serde(default)]
     pub outside_window: Option<String>,
+    /// It sends templates, also outside of the window.
+    #[serde(default)]
+    pub templates: bool,
+    /// It can show another message as quoted.
+    #[serde(default)]
+    pub quotes: bool,
     /// Sending the same message again reaches the customer at most once (a
     /// vendor's idempotency key; mail with the same Message-ID).
     pub resend_safe: bool,
@@ -75,25 +86,50 @@ pub struct LiveView {
 }
 
 impl Declaration {
-    /// Whether the channel can carry this answer to what was asked at `asked_at`.
-    pub fn check(&self, draft: &Draft, asked_at: Moment, now: Moment) -> Result<(), Refusal> {
+    /// Whether the channel can carry this answer now, if the contact wrote last at
+    /// `asked_at`.
+    pub fn check(&self, draft: &Draft, asked_at: Option<Moment>, now: Moment) -> Result<(), Refusal> {
         self.carries(&draft.text, &draft.attachments)?;
-        if let Some(window_ms) = self.reply_window_ms
-            && now.since_ms(asked_at) > window_ms
-        {
-            let hours = window_ms / 3_600_000;
-            let allowed = match &self.outside_window {
-                Some(what) => format!("until they write again only {what} may be sent"),
-                None => "nothing may be sent until they write again".to_owned(),
-            };
-            return Err(Refusal {
-                code: "reply_window_closed",
-                detail: format!(
-                    "this channel allows an answer within {hours} hours of the contact's latest message, and that is from {asked_at}: {allowed}"
-                ),
-            });
+        if draft.quotes.is_some() && !self.quotes {
+            return Err(Refusal::invalid("this channel quotes no messages"));
         }
-        Ok(())
+        match &draft.template {
+            Some(template) if self.templates => template.check(),
+            Some(_) => Err(Refusal {
+                code: "no_templates",
+                detail: "this channel has no templates: send a text".to_owned(),
+            }),
+            None if self.is_open(asked_at, now) => Ok(()),
+            None => Err(self.closed(asked_at)),
+        }
+    }
+
+    /// Whether an answer in own words is allowed now; without `asked_at` the contact
+    /// has never written.
+    pub fn is_open(&self, asked_at: Option<Moment>, now: Moment) -> bool {
+        match (self.reply_window_ms, asked_at) {
+            (None, _) => true,
+            (Some(window_ms), Some(asked_at)) => now.since_ms(asked_at) <= window_ms,
+            (Some(_), None) => false,
+        }
+    }
+
+    fn closed(&self, asked_at: Option<Moment>) -> Refusal {
+        let hours = self.reply_window_ms.unwrap_or_default() / 3_600_000;
+        let since = match asked_at {
+            Some(asked_at) => format!("and that is from {asked_at}"),
+            None => "and there is none".to_owned(),
+        };
+        let allowed = match &self.outside_window {
+            Some(what) => format!("until they write again only {what} may be sent"),
+            None => "nothing may be sent until they write again".to_owned(),
+        };
+        Refusal {
+            code: "reply_window_closed",
+            detail: format!(
+                "this channel allows an answer within {hours} hours of the contact's latest message, {since}: {allowed}"
+            ),
+        }
     }
 
     /// Whether a message of this text and these attachments fits into the channel.
@@ -157,7 +193,7 @@ mod tests {
         };
         let check = |declaration: &Declaration, draft: &Draft, waited_ms: i64| {
             let asked_at = Moment::from_ms(0);
-            let checked = declaration.check(draft, asked_at, asked_at.plus_ms(waited_ms));
+            let checked = declaration.check(draft, Some(asked_at), asked_at.plus_ms(waited_ms));
             checked.map_err(|refusal| refusal.code)
         };
         let table = [
@@ -172,6 +208,67 @@ mod tests {
         for (declaration, draft, waited_ms, expected) in table {
             assert_eq!(check(declaration, &draft, waited_ms), expected, "{draft:?} {waited_ms}");
         }
+    }
+
+    #[test]
+    fn a_template_passes_where_own_words_do_not() {
+        let template = Draft {
+            template: Some(Template {
+                name: "order_update".to_owned(),
+                language: "en".to_owned(),
+                parameters: Vec::new(),
+            }),
+            ..Draft::default()
+        };
+        let quoting = Draft {
+            quotes: Some("wamid.1".to_owned()),
+            ..Draft::default()
+        };
+        let words = Draft::default();
+        let with_templates = Declaration {
+            reply_window_ms: Some(3_600_000),
+            outside_window: Some("an approved template".to_owned()),
+            templates: true,
+            quotes: true,
+            ..Declaration::default()
+        };
+        let without = Declaration {
+            templates: false,
+            quotes: false,
+            outside_window: None,
+            ..with_templates.clone()
+        };
+        let (asked_at, later) = (Moment::from_ms(0), Moment::from_ms(3_600_001));
+        let check = |declaration: &Declaration, draft: &Draft, asked_at: Option<Moment>, expected: &str| {
+            let found = declaration.check(draft, asked_at, later);
+            let found = found.map_or_else(
+                |refusal| format!("{}: {}", refusal.code, refusal.detail),
+                |()| String::new(),
+            );
+            assert!(
+                found.contains(expected) && found.is_empty() == expected.is_empty(),
+                "{found}"
+            );
+        };
+        check(&with_templates, &template, Some(asked_at), "");
+        check(&with_templates, &template, None, "");
+        check(&with_templates, &words, Some(later), "");
+        check(&with_templates, &quoting, Some(later), "");
+        check(
+            &with_templates,
+            &words,
+            Some(asked_at),
+            "only an approved template may be sent",
+        );
+        check(
+            &with_templates,
+            &words,
+            None,
+            "and there is none: until they write again only",
+        );
+        check(&without, &words, Some(asked_at), "reply_window_closed");
+        check(&without, &template, Some(later), "no_templates");
+        check(&without, &quoting, Some(later), "quotes no messages");
     }
 
     fn file(size_bytes: u64) -> Attachment {

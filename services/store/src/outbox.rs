@@ -14,6 +14,7 @@ use sqlx::any::AnyRow;
 use model::event::DeliveryState;
 use model::id::MessageId;
 use model::outbound::Outbound;
+use model::template::Template;
 use model::time::Moment;
 
 use crate::connection::Connection;
@@ -315,6 +316,8 @@ async fn outbound_of(connection: &mut Connection, row: &AnyRow) -> Result<Outbou
         html: message.html,
         attachments: message.attachments,
         references,
+        quotes: message.evidence.quoted_ids.into_iter().next(),
+        template: Template::of_fields(&message.fields),
         automatic: message.automatic.is_some(),
         created_at: stored.received_at,
     })

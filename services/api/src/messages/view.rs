@@ -4,9 +4,12 @@ use model::change::{Call, CallState, Reaction};
 use model::conversation::{Direction, StoredMessage};
 use model::event::{Attachment, AttachmentState, Automatic, DeliveryState, Recipient};
 use model::id::{ConversationId, MessageId};
+use model::template::Template;
 use model::time::Moment;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::replies::TemplateView;
 
 /// A message, received or sent, or a note.
 #[derive(Debug, Serialize, ToSchema)]
@@ -30,6 +33,10 @@ pub struct MessageView {
     /// Sanitised.
     html: Option<String>,
     attachments: Vec<AttachmentView>,
+    /// What was sent instead of `text`.
+    template: Option<TemplateView>,
+    /// Ids of messages that it quotes, as its sender says, the nearest first.
+    quotes: Vec<String>,
     /// Why it is no person's: `generated`, `list`, `reply`, `bounce`, `own`, or `command` (a word to the
     /// system, like STOP).
     #[schema(value_type = Option<String>)]
@@ -128,6 +135,10 @@ struct CallView {
 impl From<StoredMessage> for MessageView {
     fn from(stored: StoredMessage) -> Self {
         let mut message = stored.message;
+        let template = match stored.direction {
+            Direction::Outbound => Template::of_fields(&message.fields),
+            Direction::Inbound | Direction::Note => None,
+        };
         // Our own name of it is `id`.
         message.external_ids.retain(|id| id != stored.id.as_str());
         Self {
@@ -147,6 +158,8 @@ impl From<StoredMessage> for MessageView {
             text: message.text,
             html: message.html,
             attachments: message.attachments.into_iter().map(Into::into).collect(),
+            template: template.map(Into::into),
+            quotes: message.evidence.quoted_ids,
             automatic: message.automatic,
             edited_at: stored.changed.edited_at,
             deleted_at: stored.changed.deleted_at,

@@ -15,3 +15,4 @@ mod reach;
 mod replies;
 mod requests;
 mod tickets;
+mod windows;

@@ -219,6 +219,8 @@ mod tests {
             html: None,
             attachments: Vec::new(),
             references: Vec::new(),
+            quotes: None,
+            template: None,
             automatic: false,
             created_at: Moment::parse("2026-01-31T10:11:12Z").unwrap(),
         }

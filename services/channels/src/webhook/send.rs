@@ -187,6 +187,8 @@ mod tests {
             html: Some("<p>On its way</p>".to_owned()),
             attachments: vec![Attachment::here("größe.txt", "text/plain", b"hello")],
             references: vec!["evt_0".to_owned(), "evt_1".to_owned()],
+            quotes: None,
+            template: None,
             automatic: true,
             created_at: Moment::from_ms(1_767_225_600_000),
         }
