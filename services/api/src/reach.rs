@@ -102,7 +102,10 @@ pub async fn ways(desk: &Desk, asked: &Conversation) -> Result<Vec<Reach>, Error
         let mut found = Vec::new();
         for (contact_id, to) in &addresses {
             if account.declaration.begins.as_ref() == Some(&to.scheme) {
-                let with_them = there().filter(|one| one.has_participant(to));
+                let is_named = |one: &Conversation| {
+                    account.declaration.thread_is_address && one.thread_name.as_ref() == Some(&to.address)
+                };
+                let with_them = there().filter(|one| one.has_participant(to) || is_named(one));
                 found.push(way(contact_id, to, nearest(with_them, asked)));
             }
         }

@@ -74,7 +74,7 @@ struct Request {
 /// What is to be written.
 enum Writing {
     Reply {
-        draft: Draft,
+        draft: Box<Draft>,
         /// The bytes of its attachments.
         files: Vec<Vec<u8>>,
         via: Option<Via>,
@@ -191,7 +191,7 @@ async fn draft(desk: &Desk, reply: Reply) -> Result<Writing, Error> {
         quotes: None,
     };
     Ok(Writing::Reply {
-        draft,
+        draft: Box::new(draft),
         files,
         via: reply.via,
         quotes: reply.quotes,
@@ -259,7 +259,7 @@ async fn decide(
         Writing::Reply { draft, via, quotes, .. } => {
             let message_id = MessageId::authored(authored.author, authored.idempotency_key);
             let chosen = reach::choose(desk, conversation, ticket, via.as_ref(), &message_id, now).await?;
-            let mut draft = draft.clone();
+            let mut draft = Draft::clone(draft);
             if let Some(quoted) = quotes {
                 draft.quotes = Some(quoted_id(desk, &chosen.way.conversation, quoted).await?);
             }

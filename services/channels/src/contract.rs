@@ -49,6 +49,16 @@ pub fn snapshots(folder: &str, extension: &str, made: impl Fn(&[u8]) -> String) 
 
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
+/// Settings of every account at Meta.
+macro_rules! meta {
+    ($own:literal) => {
+        concat!(
+            "app_secrets = ['meta-app-secret-0001']\nverify_token = 'v'\naccess_token = 't'\n",
+            $own
+        )
+    };
+}
+
 const SAMPLES: &[Sample] = &[
     Sample {
         channel: "chat",
@@ -99,7 +109,30 @@ const SAMPLES: &[Sample] = &[
         files: 1,
         expires: true,
     },
+    Sample {
+        channel: "whatsapp",
+        settings: meta!("phone_number_id = '200000000000002'\nbusiness_account_id = '100000000000001'"),
+        input: whatsapp,
+        text: "Where is my bike?",
+        files: 1,
+        expires: false,
+    },
 ];
+
+/// Signed as Meta signs.
+fn whatsapp() -> Input {
+    let body = include_str!("whatsapp/testdata/signed.json");
+    meta(body, "a60b982612ae7d21931092713f47d57c976cdaf6af89f939fe2f67e499771a60")
+}
+
+fn meta(body: &str, signature: &str) -> Input {
+    let headers = [
+        ("content-type", "application/json".to_owned()),
+        ("x-hub-signature-256", format!("sha256={signature}")),
+    ];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value));
+    input("POST", "/in/a", headers.to_vec(), body)
+}
 
 fn mail() -> Input {
     let text = "From: Ann <ann@example.com>\r\nTo: support@example.org\r\nSubject: Hello\r\n\
@@ -341,7 +374,12 @@ fn wrong_settings_are_refused_by_name() {
         good,
         "accounts.a: there is no channel \"webhok\", did you mean \"webhook\"?",
     );
-    check("a", "telex", good, "(channels: chat, email, sms, voice, webhook)");
+    check(
+        "a",
+        "telex",
+        good,
+        "(channels: chat, email, sms, voice, webhook, whatsapp)",
+    );
     let phone = "account_sid = 'AC1'\nauth_tokens = ['x']\nnumber = '1'\n";
     check("a", "sms", phone, "accounts.a: account_sid: it begins with AC");
     let phone = phone.replace("AC1", &format!("AC{}", "0".repeat(32)));
@@ -350,6 +388,12 @@ fn wrong_settings_are_refused_by_name() {
     check("a", "sms", &format!("{phone}numbr = 1"), "unknown field `numbr`");
     let private = format!("{phone}api_url = 'http://127.0.0.1:9'");
     check("a", "sms", &private, "api_url: 127.0.0.1 is a private");
+    let number = meta!("phone_number_id = '+1555'\nbusiness_account_id = '1'");
+    check("a", "whatsapp", number, "phone_number_id: it is the id");
+    let secrets = number.replace("['meta-app-secret-0001']", "[]");
+    check("a", "whatsapp", &secrets, "app_secrets: name one");
+    let version = format!("api_version = '25'\n{number}");
+    check("a", "whatsapp", &version, "api_version: write it as v25.0");
     check("a", "webhook", "", "accounts.a: missing field `secrets`");
     check("a", "webhook", "secrets = []", "accounts.a: secrets");
     check(
@@ -397,5 +441,6 @@ fn ids_of_samples_are_frozen() {
     check("email", "msg_eocreazqoqdiohmj2qnrezto5vkusfxq56vifxgvk2fdhjcyo6da");
     check("sms", "msg_l3nim5vyukbyr2lerrz3b7rtlbdxhhbcdcl7nrg6xtnayvisolta");
     check("voice", "msg_gbqcwcs6l6tvbythnvk7kiyhpzdl743dextm5qhmumzqdrlhgpka");
+    check("whatsapp", "msg_csv35v7riskgz7qjjnxjg7z7r42n73d2yfkvfwo2ap3jkt6mwxxa");
     check("webhook", "msg_ll3v2jgqpxnjgcvlb7vfgewr2mmoerkyfikznzkxxhvef6pmxwqq");
 }

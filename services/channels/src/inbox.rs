@@ -117,6 +117,11 @@ impl Inbox {
                 self.park(account, channel, input, reason, arrival).await?;
                 continue;
             }
+            if let What::Parked { reason } = &inbound.what {
+                let piece = piece(input, inbound.raw.take());
+                self.park(account, channel, &piece, reason, arrival).await?;
+                continue;
+            }
             blobs.append(&mut inbound.blobs);
             stamped.push(stamp(account, channel, input, inbound, &traceparent));
         }
@@ -258,6 +263,10 @@ fn stamp(account: &str, channel: &str, input: &Input, inbound: Inbound, tracepar
             let id = event_id(&["consent", realm, channel, &external_id]);
             (id, Body::ConsentChanged(text::fit_consent(told)))
         }
+        What::Parked { reason } => (
+            event_id(&["parked", account, channel, &external_id]),
+            Body::Parked { reason },
+        ),
     };
     let mut raw = to_raw(input);
     if let Some(bytes) = inbound.raw {
@@ -292,6 +301,15 @@ fn unparsed(what: &str, account: &str, channel: &str, input: &Input, body: Body)
         raw: to_raw(input),
         body,
     }
+}
+
+/// An input that has only this piece of the whole.
+fn piece(input: &Input, raw: Option<Vec<u8>>) -> Input {
+    let mut piece = input.clone();
+    if let Some(raw) = raw {
+        piece.body = raw.into();
+    }
+    piece
 }
 
 /// The same for a repeat of the same input, which its sender signs anew with

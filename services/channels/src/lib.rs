@@ -17,15 +17,18 @@ pub mod guard;
 pub mod limit;
 pub mod links;
 pub mod parts;
+mod phone;
 pub mod signature;
 mod text;
 
 pub mod chat;
 pub mod email;
+mod meta;
 pub mod sms;
 mod twilio;
 pub mod voice;
 pub mod webhook;
+pub mod whatsapp;
 
 #[cfg(test)]
 mod contract;

@@ -50,6 +50,7 @@ const CHANNELS: &[(&str, Build)] = &[
     ("sms", crate::sms::build),
     ("voice", crate::voice::build),
     ("webhook", crate::webhook::build),
+    ("whatsapp", crate::whatsapp::build),
 ];
 
 /// Builds all accounts, or says which setting is wrong.

@@ -9,6 +9,7 @@
 //! hours, and then lost; a person can ask for it again.
 
 mod fetch;
+mod name;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -18,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use model::error::chain;
 use model::file::{self, Limits};
+use model::id::sha256_hex;
 use model::time::Moment;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff;
 use crate::guard::Guard;
 use crate::list::{Account, Accounts};
+pub use name::file_name;
 
 const FETCHES: &str = "media_fetches";
 
@@ -59,6 +62,8 @@ pub struct Fetch {
     pub follows: bool,
     /// Whether it may lead to a private or local address.
     pub allow_private: bool,
+    /// SHA-256 of the file in hexadecimal, where the vendor tells: other bytes are not it.
+    pub sha256: Option<String>,
 }
 
 /// Why a file was not fetched.
@@ -78,6 +83,7 @@ impl Fetch {
             headers: Vec::new(),
             follows: true,
             allow_private: false,
+            sha256: None,
         }
     }
 }
@@ -237,6 +243,15 @@ impl Fetcher {
             false => &self.public,
         };
         let bytes = fetch::bytes(guard, &asked, self.limits.max_bytes.min(room)).await?;
+        if let Some(expected) = &asked.sha256
+            && !expected.eq_ignore_ascii_case(&sha256_hex(&bytes))
+        {
+            // Cut or changed on its way.
+            return Err(Unfetched::Later {
+                after: None,
+                reason: "other bytes came than the vendor has".to_owned(),
+            });
+        }
         let media_type = self.checked(&bytes, &attachment.media_type)?;
         let size_bytes = bytes.len() as u64;
         let sha256 = self.blobs.put(bytes).await.map_err(|error| Unfetched::Later {

@@ -11,11 +11,19 @@ const CUTS: [fn(&str) -> Option<usize>; 4] = [behind_paragraph, behind_sentence,
 /// number of its characters and what most vendors count. Spaces at the cuts are
 /// left out; a text that fits is one part, as it is.
 pub fn split(text: &str, max_units: usize) -> Vec<String> {
-    let max_units = max_units.max(2);
+    split_by(text, max_units.max(2), char::len_utf16)
+}
+
+/// The same for vendors who count bytes of UTF-8.
+pub fn split_bytes(text: &str, max_bytes: usize) -> Vec<String> {
+    split_by(text, max_bytes.max(4), char::len_utf8)
+}
+
+fn split_by(text: &str, max: usize, size: fn(char) -> usize) -> Vec<String> {
     let mut parts = Vec::new();
     let mut rest = text;
-    while units(rest) > max_units {
-        let fits = &rest[..longest_fitting(rest, max_units)];
+    while rest.chars().map(size).sum::<usize>() > max {
+        let fits = &rest[..longest_fitting(rest, max, size)];
         // A part that is nearly empty helps nobody.
         let good = |at: &usize| *at > fits.len() / 4;
         let at = CUTS.iter().find_map(|cut| cut(fits).filter(good)).unwrap_or(fits.len());
@@ -81,24 +89,20 @@ fn push(parts: &mut Vec<String>, part: &str) {
     }
 }
 
-fn units(text: &str) -> usize {
-    text.encode_utf16().count()
-}
-
 /// In bytes; never inside of a character or before what combines with one.
-fn longest_fitting(text: &str, max_units: usize) -> usize {
-    let mut left = max_units;
+fn longest_fitting(text: &str, max: usize, size: fn(char) -> usize) -> usize {
+    let mut left = max;
     let mut end = 0;
     let mut last_whole = 0;
     for (index, character) in text.char_indices() {
         if !joins_the_one_before(character) {
             last_whole = index;
         }
-        if character.len_utf16() > left {
+        if size(character) > left {
             // A heap of combining characters without end is cut all the same.
             return if last_whole > 0 { last_whole } else { end };
         }
-        left -= character.len_utf16();
+        left -= size(character);
         end = index + character.len_utf8();
     }
     end
@@ -161,7 +165,10 @@ mod tests {
         let check = |text: &str, max_units: usize, expected: &[&str]| {
             let found = split(text, max_units);
             assert_eq!(found, expected, "{text:?} {max_units}");
-            assert!(found.iter().all(|part| units(part) <= max_units), "{found:?}");
+            assert!(
+                found.iter().all(|part| part.encode_utf16().count() <= max_units),
+                "{found:?}"
+            );
         };
         check("", 10, &[""]);
         check("short", 10, &["short"]);
@@ -183,13 +190,26 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_counted_where_a_vendor_does() {
+        let check =
+            |text: &str, max_bytes: usize, expected: &[&str]| assert_eq!(split_bytes(text, max_bytes), expected);
+        check("äöü", 4, &["äö", "ü"]);
+        check("👍👍", 7, &["👍", "👍"]);
+        check("Schön. Sehr schön.", 12, &["Schön.", "Sehr schön."]);
+    }
+
+    #[test]
     fn nothing_but_space_is_lost() {
         let text = "Grüße! Ein Satz, der länger ist als alles.\n\nUnd 😀 noch einer… ".repeat(50);
         for max_units in [2, 3, 7, 40, 160, 1600] {
             let parts = split(&text, max_units);
             let bare = |text: &str| text.split_whitespace().collect::<String>();
             assert_eq!(bare(&parts.concat()), bare(&text), "{max_units}");
-            assert!(parts.iter().all(|part| units(part) <= max_units && !part.is_empty()));
+            assert!(
+                parts
+                    .iter()
+                    .all(|part| part.encode_utf16().count() <= max_units && !part.is_empty())
+            );
         }
     }
 

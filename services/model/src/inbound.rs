@@ -34,6 +34,11 @@ pub enum What {
     /// The external id of the [`Inbound`] is the change's own.
     Changed(Box<MessageChange>),
     Consent(ConsentChange),
+    /// A piece of a larger input that cannot be read: kept for a person (C6), while
+    /// the others go on.
+    Parked {
+        reason: String,
+    },
 }
 
 /// Where an external id is unique.

@@ -185,3 +185,38 @@ async fn an_answer_quotes_a_message_of_its_conversation() {
         .await
         .refused(422, "invalid");
 }
+
+#[tokio::test]
+async fn a_thread_goes_on_under_its_address_whatever_the_sender_is_called() {
+    let house = house().await;
+    let mut event = message_event("1", "US.9", "Hello");
+    event.account = "wa".to_owned();
+    event.channel = "wa".to_owned();
+    event.id = MessageId::received("wa", "wa", "1").to_string();
+    let phone = Party {
+        scheme: "phone".to_owned(),
+        address: "+491701".to_owned(),
+        name: None,
+        verified: true,
+    };
+    if let event::Body::MessageReceived(message) = &mut event.body {
+        message.sender.scheme = "whatsapp".to_owned();
+        message.recipients.clear();
+        message.evidence.thread = Some(phone.address.clone());
+        message.identities = vec![phone.clone()];
+    }
+    let there = house.arrive(&event).await;
+    let mut mail = message_event("2", "anna@example.com", "And by mail");
+    if let event::Body::MessageReceived(message) = &mut mail.body {
+        message.identities = vec![phone];
+    }
+    let asked = house.arrive(&mail).await;
+    let shown = way(&house, &asked.conversation, "wa").await;
+    assert_eq!(
+        (&shown["conversation_id"], &shown["open"]),
+        (&json!(there.conversation), &json!(true))
+    );
+    let body = json!({ "text": "Here.", "via": { "account": "wa" } });
+    let sent = house.post_with_key(&replies(&asked), "r1", body).await.json();
+    assert_eq!(sent["conversation_id"], there.conversation.as_str());
+}

@@ -298,6 +298,8 @@ mod tests {
             html: None,
             attachments: Vec::new(),
             references: Vec::new(),
+            quotes: None,
+            template: None,
             automatic: false,
             created_at: Moment::from_ms(0),
         };

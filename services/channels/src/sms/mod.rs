@@ -16,7 +16,8 @@ use crate::limit::Pace;
 use crate::links::Links;
 use crate::list::{AccountSettings, Surroundings};
 use crate::media::{Fetch, Unfetched};
-use crate::twilio::{self, Twilio, is_number, is_sid};
+use crate::phone::is_number;
+use crate::twilio::{self, Twilio, is_sid};
 
 /// What an account of this channel is declared by.
 #[derive(Deserialize)]

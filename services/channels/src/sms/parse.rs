@@ -7,9 +7,11 @@ use model::id::MessageId;
 use model::inbound::{Inbound, Realm, What};
 
 use crate::channel::{Answer, Input, Parsed, Unparsed};
+use crate::media::file_name;
+use crate::phone::is_number;
 use crate::twilio::api::words;
 use crate::twilio::form::Form;
-use crate::twilio::{NOTHING_TO_SAY, is_number, nothing, parked};
+use crate::twilio::{NOTHING_TO_SAY, nothing, parked};
 
 /// Files of one message; Twilio takes ten.
 const MAX_MEDIA: usize = 50;
@@ -107,25 +109,10 @@ fn attachments(form: &Form) -> Vec<Attachment> {
         };
         let media_type = form.get(&format!("MediaContentType{index}"));
         let media_type = media_type.unwrap_or("application/octet-stream");
-        let name = format!("file-{}.{}", index + 1, extension(media_type));
+        let name = file_name(&format!("file-{}", index + 1), media_type);
         attachments.push(Attachment::at(name, media_type, url));
     }
     attachments
-}
-
-/// For the eyes of people: the true type is found when the bytes are here.
-fn extension(media_type: &str) -> &str {
-    match media_type {
-        "image/jpeg" => "jpg",
-        "audio/mpeg" => "mp3",
-        "text/plain" => "txt",
-        "text/vcard" | "text/x-vcard" => "vcf",
-        other => {
-            let subtype = other.rsplit('/').next().unwrap_or_default();
-            let is_plain = (1..=5).contains(&subtype.len()) && subtype.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            if is_plain { subtype } else { "bin" }
-        }
-    }
 }
 
 /// A word to the system.

@@ -134,12 +134,6 @@ pub fn is_sid(prefix: &str, text: &str) -> bool {
     rest.is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// Whether this is a phone number in the form of E.164.
-pub fn is_number(text: &str) -> bool {
-    let digits = text.strip_prefix('+').unwrap_or_default();
-    (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
-}
-
 fn default_api_url() -> String {
     api::PUBLIC_URL.to_owned()
 }
@@ -166,18 +160,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_and_numbers_have_their_form() {
+    fn ids_have_their_form() {
         let check = |text: &str, expected: bool| assert_eq!(is_sid("AC", text), expected, "{text}");
         check("AC00000000000000000000000000000001", true);
         check("AC0000000000000000000000000000001", false);
         check("SM00000000000000000000000000000001", false);
         check("AC0000000000000000000000000000000/", false);
-        let check = |text: &str, expected: bool| assert_eq!(is_number(text), expected, "{text}");
-        check("+15550001111", true);
-        check("15550001111", false);
-        check("+1 555 000 1111", false);
-        check("+", false);
-        check("anonymous", false);
-        check("client:ann", false);
     }
 }

@@ -16,7 +16,8 @@ use crate::channel::{BadSignature, Channel, Input, Parsed, Sent, Unparsed};
 use crate::limit::Pace;
 use crate::list::{AccountSettings, Surroundings};
 use crate::media::{Fetch, Unfetched};
-use crate::twilio::{self, Twilio, is_number};
+use crate::phone::is_number;
+use crate::twilio::{self, Twilio};
 use twiml::Response;
 
 /// Longest text that is spoken; Twilio takes TwiML of 4,000 characters.

@@ -15,8 +15,9 @@ use model::time::Moment;
 use super::Settings;
 use super::twiml::Response;
 use crate::channel::{Answer, Input, Parsed, Unparsed};
+use crate::phone::is_number;
 use crate::twilio::form::Form;
-use crate::twilio::{is_number, nothing, parked};
+use crate::twilio::{nothing, parked};
 
 /// Whoever hides the number is called by one of these.
 const HIDDEN: &[&str] = &[

@@ -12,6 +12,7 @@ use channels::list::Account;
 use clap::{Args, Subcommand};
 use model::context::ParkedInput;
 use model::event::{Raw, RawContent};
+use model::inbound::{Inbound, What};
 use model::time::Moment;
 use store::Store;
 use store::parked::ParkedSummary;
@@ -191,6 +192,9 @@ async fn accept(account: &Account, inbox: &Inbox, input: &Input) -> Result<usize
             bail!("it still cannot be read: {reason}")
         }
     };
+    if let Some(reason) = nothing_but_parked(&parsed.events) {
+        bail!("it still cannot be read: {reason}");
+    }
     let count = parsed.events.len();
     let plan = &account.plan;
     // It can wait here, so it must not end in a spool that nobody forwards.
@@ -198,6 +202,16 @@ async fn accept(account: &Account, inbox: &Inbox, input: &Input) -> Result<usize
         .accept(&plan.name, &plan.channel, input, parsed.events, Arrival::Pulled)
         .await?;
     Ok(count)
+}
+
+/// Why, if all of it would only be parked again.
+fn nothing_but_parked(events: &[Inbound]) -> Option<&str> {
+    let mut reasons = events.iter().map(|event| match &event.what {
+        What::Parked { reason } => Some(reason.as_str()),
+        _ => None,
+    });
+    let first = reasons.next()??;
+    reasons.all(|reason| reason.is_some()).then_some(first)
 }
 
 async fn find(store: &Store, id: &str) -> Result<(ParkedInput, Option<Moment>)> {
