@@ -24,7 +24,7 @@ pub struct MessageChange {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum Change {
-    /// It reads otherwise now.
+    /// It reads otherwise now. Where it reads so already, nothing has happened.
     Edited { text: String, html: Option<String> },
     /// Its author took it back: nothing of it is shown any more.
     Deleted,
@@ -210,6 +210,7 @@ pub fn fold<'a>(original: &Message, changes: impl IntoIterator<Item = &'a Record
 impl Changed {
     fn take(&mut self, change: &Change, at: Moment, message: &mut Message) {
         match change {
+            Change::Edited { text, html } if message.text == *text && message.html == *html => {}
             Change::Edited { text, html } => {
                 message.text.clone_from(text);
                 message.html.clone_from(html);
@@ -351,7 +352,11 @@ mod tests {
             "a",
             1,
         );
-        check(&[recorded(1, None, 1, a), recorded(2, None, 1, b)], "b", 1);
+        check(&[recorded(1, None, 1, a), recorded(2, None, 1, b.clone())], "b", 1);
+        // It reads so already.
+        check(&[recorded(1, None, 1, b.clone()), recorded(2, None, 2, b)], "b", 1);
+        let (_, changed) = folded(&[recorded(1, None, 1, edited("first"))]);
+        assert_eq!(changed.edited_at, None);
     }
 
     #[test]

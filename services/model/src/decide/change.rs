@@ -38,8 +38,14 @@ pub(super) fn decide_change(event: &Event, told: &MessageChange, context: &Conte
         changes.message_changes.insert(recorded.id.clone(), recorded);
         return changes;
     };
+    recorded.message_id = Some(reference.message_id.clone());
+    let known: Vec<&RecordedChange> = context.changes_of(&reference.message_id).collect();
+    let (before, _) = fold(original, known.iter().copied());
+    let folded = fold(original, known.into_iter().chain([&recorded]));
     let is_theirs = reference.delivery.is_none();
+    let is_edited = before.text != folded.0.text || before.html != folded.0.html;
     if is_theirs
+        && is_edited
         && matches!(told.change, Change::Edited { .. })
         && let Some(ticket) = conversation.ticket_id.as_ref().and_then(|id| context.tickets.get(id))
     {
@@ -53,9 +59,6 @@ pub(super) fn decide_change(event: &Event, told: &MessageChange, context: &Conte
     announcement.data["change"] = told.change.as_str().into();
     changes.announcements.push(announcement);
     changes.replace_conversation(conversation.version, row);
-    recorded.message_id = Some(reference.message_id.clone());
-    let known = context.changes_of(&reference.message_id);
-    let folded = fold(original, known.chain([&recorded]));
     changes.changed_messages.insert(reference.message_id.clone(), folded);
     changes.message_changes.insert(recorded.id.clone(), recorded);
     changes

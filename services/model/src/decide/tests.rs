@@ -620,6 +620,9 @@ fn a_change_moves_its_message_once_and_is_announced() {
     // An edit by the contact may be missed by whoever has read the message.
     assert!(changes.tickets.values().next().unwrap().row.needs_attention.is_some());
     assert!(desk.receive(&event).is_empty(), "a repeat");
+    // It says what stands there already.
+    let changes = desk.receive(&changed(&desk, "evt_3", "m1", edited("It is out.")));
+    assert!(changes.tickets.is_empty(), "{changes:?}");
 
     let reaction = change::Change::Reacted {
         by: "anna".to_owned(),
