@@ -1,6 +1,8 @@
 //! Sources that we go to (mailboxes, long polls), each read by one worker at a
 //! time under a lease.
 
+mod source;
+
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant, SystemTime};
 

@@ -2,7 +2,7 @@
 //! meaning; and what is unknown of the mails that are then compared.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use model::time::Moment;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::imap::{Connection, Fetched, Opened};
 use super::settings::Since;
 use super::{mime, parse};
-use crate::backoff;
 use crate::channel::PullError;
 use crate::pull::Source;
 
@@ -18,8 +17,6 @@ use crate::pull::Source;
 const MARKS: usize = 3;
 /// Keys that the store is asked for at once.
 const KEYS_AT_ONCE: usize = 500;
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How far the mailbox is read; kept in the store as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,29 +32,6 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The store's; `None` before the first connection.
-    pub async fn load(source: &Source) -> Result<Option<Self>, PullError> {
-        let cursor = retry(source, "reading the cursor", || source.store.cursor(&source.account)).await?;
-        // Beginning anew would leave out mail, so a person must look.
-        cursor
-            .map(serde_json::from_value)
-            .transpose()
-            .map_err(|error| PullError {
-                reason: format!("the mailbox's cursor in the store cannot be read: {error}"),
-            })
-    }
-
-    /// `false` if the lease is somebody else's.
-    pub async fn save(&self, source: &Source) -> Result<bool, PullError> {
-        let value = serde_json::to_value(self).map_err(|error| PullError {
-            reason: error.to_string(),
-        })?;
-        retry(source, "moving the cursor", || {
-            source.store.move_cursor(&source.lease, &source.account, &value)
-        })
-        .await
-    }
-
     /// At the first connection.
     pub async fn first(since: Since, connection: &mut Connection, opened: &Opened) -> Result<Self, PullError> {
         let highest = opened.uid_next.saturating_sub(1);
@@ -149,10 +123,8 @@ pub async fn unknown(connection: &mut Connection, source: &Source, cursor: &Curs
     }
     let keys: Vec<String> = by_key.keys().cloned().collect();
     for keys in keys.chunks(KEYS_AT_ONCE) {
-        let known = retry(source, "looking for known mails", || {
-            source.store.known_external_ids(keys)
-        })
-        .await?;
+        let known = source.retry("looking for known mails", || source.store.known_external_ids(keys));
+        let known = known.await?;
         for key in keys {
             let uids = &by_key[key];
             if known.get(key).copied().unwrap_or(0) < uids.len() as i64 {
@@ -208,28 +180,4 @@ pub fn mark(bytes: &[u8]) -> String {
     let mut mark = parse::header_hash(&headers);
     mark.truncate(32);
     mark
-}
-
-/// As long as the database is away.
-async fn retry<T, F>(source: &Source, doing: &str, mut attempt: impl FnMut() -> F) -> Result<T, PullError>
-where
-    F: Future<Output = Result<T, store::Error>>,
-{
-    let mut failures = 0;
-    loop {
-        match attempt().await {
-            Ok(value) => return Ok(value),
-            Err(error @ store::Error::Unavailable { .. }) => {
-                tracing::warn!(account.name = source.account, %error, doing, "mailbox waits for the database");
-                let wait = backoff::exponential(FIRST_WAIT, LONGEST_WAIT, failures);
-                failures += 1;
-                tokio::time::sleep(wait).await;
-            }
-            Err(error) => {
-                return Err(PullError {
-                    reason: format!("{doing}: {error}"),
-                });
-            }
-        }
-    }
 }

@@ -18,17 +18,13 @@ use super::imap::{Broken, Connection, Fetched};
 use super::mime;
 use super::parse::Reader;
 use super::settings::{Imap, Since};
-use crate::backoff;
 use crate::channel::{Input, Parsed, PullError, Unparsed};
-use crate::inbox::Arrival;
 use crate::pull::Source;
 
 /// IDLE is taken up anew before routers and servers forget the connection.
 const IDLE_LONGEST: Duration = Duration::from_secs(5 * 60);
 /// So often the account is seen while nothing arrives.
 const SEEN_EVERY: Duration = Duration::from_secs(30);
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A mail that breaks the connection so often is parked unread.
 const MAX_ATTEMPTS: u32 = 5;
 /// Header of a parked input that is not the whole mail: says what was kept, and
@@ -79,7 +75,7 @@ impl Mailbox {
     pub async fn read(&self, source: &Source) -> Result<(), PullError> {
         let mut connection = self.connect().await?;
         let mut cursor = self.cursor(&mut connection, source).await?;
-        if !cursor.save(source).await? {
+        if !source.move_cursor(&cursor).await? {
             return Ok(());
         }
         let unknown = match cursor.is_comparing() {
@@ -89,7 +85,7 @@ impl Mailbox {
         loop {
             let uids = connection.above(cursor.last_uid).await?;
             let mut waiting = uids.len();
-            seen(source, waiting).await;
+            source.seen(waiting).await;
             if uids.is_empty() {
                 self.wait(&mut connection, source).await?;
                 continue;
@@ -107,10 +103,10 @@ impl Mailbox {
                 if !is_wanted && waiting > 0 {
                     continue;
                 }
-                if !cursor.save(source).await? {
+                if !source.move_cursor(&cursor).await? {
                     return Ok(());
                 }
-                seen(source, waiting).await;
+                source.seen(waiting).await;
             }
         }
     }
@@ -118,7 +114,7 @@ impl Mailbox {
     /// Opens the mailbox; where reading goes on.
     async fn cursor(&self, connection: &mut Connection, source: &Source) -> Result<Cursor, PullError> {
         let opened = connection.examine(&self.settings.mailbox).await?;
-        let Some(mut cursor) = Cursor::load(source).await? else {
+        let Some(mut cursor) = source.cursor::<Cursor>().await? else {
             return Cursor::first(self.since, connection, &opened).await;
         };
         if !cursor.fits(connection, &opened).await? {
@@ -159,7 +155,7 @@ impl Mailbox {
         let is_whole = !is_too_large(&fetched);
         let mut input = input(&url, fetched.bytes, received_at);
         if is_whole {
-            self.accept(source, &input).await?;
+            source.accept(&input, || self.parse(&input)).await?;
         } else {
             let kept = "only the beginning of this mail was kept, because it is larger than 25 MiB";
             input.headers.push((INCOMPLETE.to_owned(), kept.to_owned()));
@@ -168,38 +164,15 @@ impl Mailbox {
         Ok(Some(mark))
     }
 
-    /// Parses and publishes, for as long as it takes (C1). What cannot be parsed is
-    /// parked (C6).
-    async fn accept(&self, source: &Source, input: &Input) -> Result<(), PullError> {
-        let mut failures = 0;
-        loop {
-            let parsed = match self.parse(input).await {
-                Ok(parsed) => parsed,
-                Err(reason) => return park(source, input, &reason).await,
-            };
-            let inbox = &source.inbox;
-            let accepted = inbox.accept(&source.account, &source.channel, input, parsed.events, Arrival::Pulled);
-            match accepted.await {
-                Ok(()) => return Ok(()),
-                Err(bus::Error::Malformed(reason)) => return park(source, input, &reason).await,
-                Err(bus::Error::Unavailable(error)) => wait_for_log(source, &error, &mut failures).await,
-                Err(error @ bus::Error::Settings(_)) => {
-                    return Err(PullError {
-                        reason: error.to_string(),
-                    });
-                }
-            }
-        }
-    }
-
     /// A panic of the parser costs this mail, not the mailbox.
-    async fn parse(&self, input: &Input) -> Result<Parsed, String> {
+    async fn parse(&self, input: &Input) -> Result<Parsed, Unparsed> {
         let (reader, body) = (Arc::clone(&self.reader), input.body.clone());
-        match tokio::task::spawn_blocking(move || reader.parse(&body)).await {
-            Ok(Ok(parsed)) => Ok(parsed),
-            Ok(Err(Unparsed::Parked { reason } | Unparsed::Rejected { reason })) => Err(reason),
-            Err(_) => Err("the parser failed on it".to_owned()),
-        }
+        let parsing = tokio::task::spawn_blocking(move || reader.parse(&body));
+        parsing.await.unwrap_or_else(|_| {
+            Err(Unparsed::Parked {
+                reason: "the parser failed on it".to_owned(),
+            })
+        })
     }
 
     /// Until there may be something new.
@@ -222,7 +195,7 @@ impl Mailbox {
                     *failures = if waited.is_ok() && is_idle { 0 } else { *failures + u32::from(waited.is_err()) };
                     return Ok(waited?);
                 }
-                _ = ticks.tick() => seen(source, 0).await,
+                _ = ticks.tick() => source.seen(0).await,
             }
         }
     }
@@ -342,41 +315,7 @@ pub fn incomplete(input: &Input) -> Option<String> {
 }
 
 async fn park_incomplete(source: &Source, input: &Input) -> Result<(), PullError> {
-    park(source, input, &incomplete(input).unwrap_or_default()).await
-}
-
-async fn park(source: &Source, input: &Input, reason: &str) -> Result<(), PullError> {
-    let mut failures = 0;
-    loop {
-        let parked = source
-            .inbox
-            .park(&source.account, &source.channel, input, reason, Arrival::Pulled);
-        match parked.await {
-            Ok(()) => return Ok(()),
-            Err(bus::Error::Unavailable(error)) => wait_for_log(source, &error, &mut failures).await,
-            Err(error) => {
-                return Err(PullError {
-                    reason: error.to_string(),
-                });
-            }
-        }
-    }
-}
-
-/// The mail waits where it is, and so do we.
-async fn wait_for_log(source: &Source, error: &str, failures: &mut u32) {
-    tracing::warn!(account.name = source.account, error, "mail waits for the event log");
-    let wait = backoff::exponential(FIRST_WAIT, LONGEST_WAIT, *failures);
-    *failures += 1;
-    tokio::time::sleep(wait).await;
-}
-
-/// For pages and gauges only, so its failure stops nothing.
-async fn seen(source: &Source, waiting: usize) {
-    let noted = source.store.account_seen(&source.account, None, waiting as i64, now());
-    if let Err(error) = noted.await {
-        tracing::warn!(account.name = source.account, %error, "state of account not written");
-    }
+    source.park(input, &incomplete(input).unwrap_or_default()).await
 }
 
 fn now() -> Moment {
