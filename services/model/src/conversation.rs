@@ -9,7 +9,6 @@ use crate::contact::{Identity, Party};
 use crate::context::{AccountPlan, Announcement, Changes, OutboxEntry};
 use crate::error::Refusal;
 use crate::event::{Attachment, DeliveryState, Message, Raw, Recipient};
-use crate::evidence::Evidence;
 use crate::id::{ContactId, ConversationId, MessageId, TicketId};
 use crate::outbound::Declaration;
 use crate::sla;
@@ -439,24 +438,15 @@ impl Message {
     /// external id: a channel that recognises it in a report or a quoted id of
     /// ours can say so before the provider's id is known.
     pub(crate) fn of_ours(account: &str, message_id: &MessageId, text: String) -> Self {
+        let sender = Party {
+            scheme: "account".to_owned(),
+            address: account.to_owned(),
+            name: None,
+            verified: true,
+        };
         Self {
-            sender: Party {
-                scheme: "account".to_owned(),
-                address: account.to_owned(),
-                name: None,
-                verified: true,
-            },
-            recipients: Vec::new(),
-            subject: None,
-            text,
-            html: None,
-            attachments: Vec::new(),
-            evidence: Evidence::default(),
-            automatic: None,
-            suppress_automatic_reply: false,
             external_ids: vec![message_id.to_string()],
-            identities: Vec::new(),
-            fields: Default::default(),
+            ..Self::new(sender, text)
         }
     }
 }

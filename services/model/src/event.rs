@@ -134,6 +134,27 @@ pub struct Message {
     pub fields: BTreeMap<String, String>,
 }
 
+impl Message {
+    /// What this sender says, and nothing else about it: what a channel fills in
+    /// the rest of.
+    pub fn new(sender: Party, text: impl Into<String>) -> Self {
+        Self {
+            sender,
+            recipients: Vec::new(),
+            subject: None,
+            text: text.into(),
+            html: None,
+            attachments: Vec::new(),
+            evidence: Evidence::default(),
+            automatic: None,
+            suppress_automatic_reply: false,
+            external_ids: Vec::new(),
+            identities: Vec::new(),
+            fields: BTreeMap::new(),
+        }
+    }
+}
+
 /// One of those a message was sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {
@@ -428,25 +449,13 @@ mod tests {
     }
 
     fn message() -> Body {
-        Body::MessageReceived(Box::new(Message {
-            sender: Party {
-                scheme: "email".to_owned(),
-                address: "anna@example.com".to_owned(),
-                name: None,
-                verified: false,
-            },
-            recipients: vec![],
-            subject: None,
-            text: String::new(),
-            html: None,
-            attachments: vec![],
-            evidence: Evidence::default(),
-            automatic: None,
-            suppress_automatic_reply: false,
-            external_ids: vec![],
-            identities: Vec::new(),
-            fields: Default::default(),
-        }))
+        let sender = Party {
+            scheme: "email".to_owned(),
+            address: "anna@example.com".to_owned(),
+            name: None,
+            verified: false,
+        };
+        Body::MessageReceived(Box::new(Message::new(sender, "")))
     }
 
     #[test]

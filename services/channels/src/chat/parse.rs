@@ -105,21 +105,15 @@ pub(super) fn sent(
 fn message(visitor: &Visitor, id: &str, text: String, attachments: Vec<Attachment>) -> Inbound {
     let external_id = external_id(&visitor.thread, id);
     let message = Message {
-        sender: visitor.party(),
-        recipients: Vec::new(),
-        subject: None,
-        text,
-        html: None,
         attachments,
         evidence: Evidence {
             thread: Some(visitor.thread.clone()),
             ..Evidence::default()
         },
-        automatic: None,
-        suppress_automatic_reply: false,
         external_ids: vec![external_id.clone()],
         identities: visitor.identities(),
         fields: visitor.fields.clone(),
+        ..Message::new(visitor.party(), text)
     };
     Inbound {
         realm: Realm::Account,

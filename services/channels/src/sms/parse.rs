@@ -74,18 +74,14 @@ fn received(form: &Form) -> Result<Parsed, Unparsed> {
 }
 
 fn message(form: &Form, sid: &str, from: &str, word: Option<Word>) -> Message {
+    let sender = Party {
+        scheme: "phone".to_owned(),
+        address: from.to_owned(),
+        name: None,
+        // A short code or a name of a sender is no number that can be answered.
+        verified: is_number(from),
+    };
     Message {
-        sender: Party {
-            scheme: "phone".to_owned(),
-            address: from.to_owned(),
-            name: None,
-            // A short code or a name of a sender is no number that can be answered.
-            verified: is_number(from),
-        },
-        recipients: Vec::new(),
-        subject: None,
-        text: form.get("Body").unwrap_or_default().to_owned(),
-        html: None,
         attachments: attachments(form),
         evidence: Evidence {
             thread: Some(from.to_owned()),
@@ -95,8 +91,7 @@ fn message(form: &Form, sid: &str, from: &str, word: Option<Word>) -> Message {
         // Twilio answers HELP itself.
         suppress_automatic_reply: word == Some(Word::Help),
         external_ids: vec![sid.to_owned()],
-        identities: Vec::new(),
-        fields: Default::default(),
+        ..Message::new(sender, form.get("Body").unwrap_or_default())
     }
 }
 

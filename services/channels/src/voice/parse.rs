@@ -226,21 +226,12 @@ impl Told<'_> {
         };
         let thread = if is_hidden { &self.call_sid } else { from };
         let message = Message {
-            sender,
-            recipients: Vec::new(),
-            subject: None,
-            text,
-            html: None,
-            attachments: Vec::new(),
             evidence: Evidence {
                 thread: Some(thread.to_owned()),
                 ..Evidence::default()
             },
-            automatic: None,
-            suppress_automatic_reply: false,
             external_ids: vec![self.call_sid.clone()],
-            identities: Vec::new(),
-            fields: Default::default(),
+            ..Message::new(sender, text)
         };
         Ok(self.inbound(&self.call_sid, What::Message(Box::new(message))))
     }

@@ -99,28 +99,23 @@ pub fn parse(account: &str, input: &Input) -> Result<Parsed, Unparsed> {
     };
     let (text, html) = contents(post.text, post.html)?;
     let (attachments, blobs) = files(post.attachments)?;
+    let sender = Party {
+        // Two systems may use the same address for different people.
+        scheme: format!("webhook/{account}"),
+        address: post.from.address.trim().to_owned(),
+        name: post.from.name.filter(|name| !name.trim().is_empty()),
+        verified: true,
+    };
     let message = Message {
-        sender: Party {
-            // Two systems may use the same address for different people.
-            scheme: format!("webhook/{account}"),
-            address: post.from.address.trim().to_owned(),
-            name: post.from.name.filter(|name| !name.trim().is_empty()),
-            verified: true,
-        },
-        recipients: Vec::new(),
         subject: post.subject.filter(|subject| !subject.trim().is_empty()),
-        text,
         html,
         attachments,
         evidence: Evidence {
             thread: post.thread.clone(),
             ..Evidence::default()
         },
-        automatic: None,
-        suppress_automatic_reply: false,
         external_ids: vec![external_id.to_owned()],
-        identities: Vec::new(),
-        fields: Default::default(),
+        ..Message::new(sender, text)
     };
     let message_id = MessageId::received(Realm::Account.as_text(account), "webhook", external_id);
     Ok(Parsed {
