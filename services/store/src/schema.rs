@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("../migrations/0005_routing.sql")),
     (6, include_str!("../migrations/0006_requests.sql")),
     (7, include_str!("../migrations/0007_changes.sql")),
+    (8, include_str!("../migrations/0008_sequence.sql")),
 ];
 
 /// The version that began to count uses of blobs.

@@ -4,12 +4,14 @@ use model::id::ConversationId;
 
 use super::given::{arrival, at, reply, together};
 use crate::live::Head;
+use crate::sql::{get, sql};
 use crate::testing::{Database, on_both};
 
 on_both!(
     heads_are_found_by_thread_name,
     visible_messages_come_in_their_order,
     what_was_read_is_no_longer_unread,
+    a_piece_is_found_by_its_number,
     a_visitor_has_left_when_nobody_looks,
 );
 
@@ -140,4 +142,30 @@ async fn a_visitor_has_left_when_nobody_looks(database: &Database) {
     check(7_400, Some(6_400)).await;
     let unknown = ConversationId::begun_by(&model::id::MessageId::authored("nobody", "1"));
     assert_eq!(store.visitor_left(&unknown, 0, after(0)).await.unwrap(), None);
+}
+
+/// Without sorting the whole conversation. (PostgreSQL plans by statistics, which a
+/// test's few rows do not give.)
+async fn a_piece_is_found_by_its_number(database: &Database) {
+    let store = database.store().await;
+    let mut connection = store.read("asking for a plan").await.unwrap();
+    if connection.is_postgres() {
+        return;
+    }
+    let plan = sql(
+        "EXPLAIN QUERY PLAN SELECT m.id FROM messages AS m
+         WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.erased_at IS NULL ORDER BY m.sequence LIMIT $3",
+        "asking for a plan",
+    )
+    .bind("cnv_a")
+    .bind(7)
+    .bind(50)
+    .all(&mut connection)
+    .await
+    .unwrap();
+    let steps: Vec<String> = plan.iter().map(|row| get(row, "detail").unwrap()).collect();
+    assert!(
+        steps.len() == 1 && steps[0].contains("messages_by_sequence"),
+        "{steps:?}"
+    );
 }
