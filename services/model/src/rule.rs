@@ -78,7 +78,8 @@ pub struct Actions {
     pub automatic_reply: Option<String>,
 }
 
-/// What conditions may ask for, and what kind of value each has.
+/// What conditions may ask for, and what kind of value each has; and besides it what
+/// begins with [`FORM`], which is text.
 pub const FIELDS: &[(&str, FieldType)] = &[
     ("account", FieldType::Text),
     ("channel", FieldType::Text),
@@ -95,6 +96,10 @@ pub const FIELDS: &[(&str, FieldType)] = &[
     ("attachment_names", FieldType::Text),
     ("is_reply", FieldType::Flag),
 ];
+
+/// Begins the names of what the sender filled into a form: `fields.order`. Which
+/// there are is the channel's to say; one that is not filled in is not set.
+pub const FORM: &str = "fields.";
 
 /// The kind of value that a field has, one or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use crate::conversation::Conversation;
 use crate::event::{Event, Message};
 use crate::id::{MessageId, TicketId};
 use crate::outbound::Join;
-use crate::rule::{Actions, Facts, Rule};
+use crate::rule::{Actions, FORM, Facts, Rule};
 use crate::sla::PolicyReference;
 use crate::ticket::priority::Level;
 use crate::ticket::{Actor, Category, Command, Opening, Ticket, TicketEvent, handle, open};
@@ -270,8 +270,8 @@ fn facts(event: &Event, message: &Message, conversation: &Conversation, book: &B
         ("attachment_names", json!(names)),
         ("is_reply", json!(is_reply)),
     ];
-    pairs
-        .into_iter()
-        .map(|(field, value)| (field.to_owned(), value))
-        .collect()
+    let filled_in = message.fields.iter();
+    let filled_in = filled_in.map(|(name, value)| (format!("{FORM}{name}"), json!(value)));
+    let own = pairs.into_iter().map(|(field, value)| (field.to_owned(), value));
+    own.chain(filled_in).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Actions, Ask, Condition, FIELDS, FieldType, Leaf, Rule, RuleSet, Test};
+use super::{Actions, Ask, Condition, FIELDS, FORM, FieldType, Leaf, Rule, RuleSet, Test};
 use crate::ticket::kind::KINDS;
 
 /// The names that rules may send tickets to.
@@ -186,9 +186,17 @@ impl Compiling {
     }
 }
 
+/// What a form may ask for, by any name that a form can have.
+fn of_form(field: &str) -> Option<FieldType> {
+    let name = field.strip_prefix(FORM)?;
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    ((1..=40).contains(&name.len()) && name.bytes().all(is_plain)).then_some(FieldType::Text)
+}
+
 fn leaf(field: &str, operator: &str, value: &Value) -> Result<Leaf, String> {
     let names = || FIELDS.iter().map(|(name, _)| *name);
-    let Some((_, field_type)) = FIELDS.iter().find(|(name, _)| *name == field) else {
+    let known = FIELDS.iter().find(|(name, _)| *name == field);
+    let Some(field_type) = known.map_or_else(|| of_form(field), |(_, field_type)| Some(*field_type)) else {
         return Err(unknown("field", field, nearest(field, names()), names()));
     };
     if !OPERATORS.contains(&operator) {
@@ -197,7 +205,7 @@ fn leaf(field: &str, operator: &str, value: &Value) -> Result<Leaf, String> {
         return Err(unknown("operator", operator, near, OPERATORS.into_iter()));
     }
     let (is_negated, ask) =
-        ask(*field_type, operator, value).map_err(|fault| format!("{field} {operator}: {fault}"))?;
+        ask(field_type, operator, value).map_err(|fault| format!("{field} {operator}: {fault}"))?;
     Ok(Leaf {
         field: field.to_owned(),
         operator: operator.to_owned(),

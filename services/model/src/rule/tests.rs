@@ -20,6 +20,7 @@ fn facts() -> Facts {
         "automatic": null,
         "attachments": 2,
         "attachment_names": ["photo.JPG", "notes.txt"],
+        "fields.order": "4711",
         "is_reply": false
     });
     serde_json::from_value(facts).unwrap()
@@ -90,6 +91,9 @@ fn operators() {
     check("recipients", "is_not", json!("boss@corp.example"), false);
     check("recipients", "is_not", json!("stranger@corp.example"), true);
     check("recipients", "ends_with", json!("@corp.example"), true);
+    check("fields.order", "is", json!("4711"), true);
+    check("fields.order", "starts_with", json!("48"), false);
+    check("fields.colour", "is_set", Value::Null, false);
     check("attachment_names", "ends_with", json!(".jpg"), true);
     check("attachment_names", "not_contains", json!("exe"), true);
     check("attachment_names", "in", json!(["x", "notes.txt"]), true);
@@ -293,6 +297,9 @@ fn says_what_is_wrong_with_a_condition() {
         "unknown field `sender.adress`; did you mean `sender.address`? known: account,",
     );
     on("Subject", "is", json!("x"), "did you mean `subject`?");
+    on("fields.", "is", json!("x"), "unknown field `fields.`;");
+    on("fields.Order", "is", json!("x"), "unknown field `fields.Order`;");
+    on("fields.order", "greater", json!(1), "fields.order greater: ");
     on("", "is", json!("x"), "unknown field ``;");
     on(
         "text",
