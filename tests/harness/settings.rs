@@ -17,7 +17,7 @@ pub const CHATS: &[&str] = &["chat", "crowd", "strict", "help"];
 pub const VENDORS: &[(&str, &str)] = &[("phone", "sms"), ("mended", "sms"), ("line", "voice")];
 
 /// Customers whom Postfix vouches for.
-pub const CUSTOMERS: &[&str] = &["anna", "ben", "carla", "dora", "emil", "frida", "gina", "hanna"];
+pub const CUSTOMERS: &[&str] = &["anna", "ben", "carla", "dora", "emil", "frida", "gina", "hanna", "ida"];
 
 /// The domain of ours in a world of this name.
 pub fn our_domain(world: &str) -> String {
@@ -89,7 +89,7 @@ secrets = ["{SECRET}"]
 pub fn chat(name: &str) -> String {
     let more = match name {
         "strict" => "allowed_origins = [\"https://www.example.com\"]".to_owned(),
-        "help" => "mail_account = \"support\"".to_owned(),
+        "help" => "mail_account = \"support\"\nresume_url = \"https://www.example.com/help\"".to_owned(),
         _ => "limits = { messages_a_minute = 6000, frames_a_second = 1000, sockets_an_address = 10000, \
               connects_a_minute = 100000 }"
             .to_owned(),

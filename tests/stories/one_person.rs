@@ -2,12 +2,15 @@
 //! conversation of its own on the same ticket, which the chat never shows; the
 //! customer answers the mail, and its token verifies the address: one contact, one
 //! ticket, two conversations. A stranger who merely claims the address joins nothing.
+//! Another opens the link in such a mail instead: it goes on with the chat, on any
+//! gateway, and verifies the address as soon as something is said; what it joined can
+//! be parted.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::harness::chat::Socket;
 use tests::harness::desk::{SOON, conversation, text};
-use tests::harness::mail::Letter;
+use tests::harness::mail::{Letter, Received};
 use tests::harness::wait::until;
 use tests::harness::world::World;
 
@@ -37,7 +40,11 @@ pub async fn run(world: &World) -> Result<()> {
         .mail
         .arrival(&gina, "the answer", |mail| mail.header("Subject") == Some(question))
         .await?;
-    ensure!(letter.text.trim() == "Yes, it does.", "another text: {}", letter.text);
+    ensure!(
+        letter.text.lines().next() == Some("Yes, it does."),
+        "another text: {}",
+        letter.text
+    );
     ensure!(letter.header("In-Reply-To").is_none(), "it answers no mail");
 
     let answer = Letter::new(
@@ -53,7 +60,8 @@ pub async fn run(world: &World) -> Result<()> {
     is_one(world, number, [&chat, &mail], &earlier).await?;
     chat_shows_its_own(world, &session, &[question]).await?;
 
-    stranger_joins_nothing(world, &gina, number).await
+    stranger_joins_nothing(world, &gina, number).await?;
+    link_lets_in_again(world, &world.theirs("ida")).await
 }
 
 /// Somebody asks in the chat, says that this is his address, and leaves: his
@@ -168,4 +176,56 @@ async fn stranger_joins_nothing(world: &World, address: &str, number: &str) -> R
         "{hers:?}"
     );
     Ok(())
+}
+
+async fn link_lets_in_again(world: &World, ida: &str) -> Result<()> {
+    let question = "Do you ship to the moon? (person)";
+    let (_, chat) = ask(world, ida, question).await?;
+    answered_by_mail(world, &chat, "person-4", "To the far side too.").await?;
+    let arrival = |mail: &Received| mail.header("Subject") == Some(question);
+    let letter = world.mail.arrival(ida, "the answer with a link", arrival).await?;
+    let (_, link) = letter
+        .text
+        .split_once("https://www.example.com/help#tributary-chat=")
+        .context("no link in the mail")?;
+    let link = link.split_whitespace().next().unwrap_or_default();
+    let shown = world.desk.get(&format!("/v1/conversations/{chat}/messages")).await?;
+    ensure!(!shown.to_string().contains(link), "the desk sees the token");
+
+    // A forged link lets nobody in, nor does it at another account.
+    let gateway = world.public.last().context("no gateway")?;
+    for (account, token) in [("help", &format!("x{link}")), ("chat", &link.to_owned())] {
+        let mut nobody = Socket::open(gateway, account, None).await?;
+        nobody.say(&json!({ "type": "hello", "link": token })).await?;
+        ensure!(nobody.closed().await?.code == 4401, "{account} let somebody in");
+    }
+
+    let mut visitor = Socket::open(gateway, "help", None).await?;
+    visitor.hello(&json!({ "type": "hello", "link": link })).await?;
+    ensure!(visitor.resume(None).await?["sequence"] == 1, "another chat");
+    ensure!(visitor.frame("message").await?["text"] == question, "another chat");
+    visitor.send("back", "Then two, please.").await?;
+    world.desk.messages_at_least(&chat, 2).await?;
+    let ticket = world.desk.ticket("help", question).await?;
+    let path = format!("/v1/contacts/{}", text(&ticket, "contact_id")?);
+    let contact = world.desk.get(&path).await?;
+    ensure!(stands(&contact, ida) == Some("verified"), "{}", contact["identities"]);
+    let merge = &contact["merges"][0];
+    ensure!(merge["evidence"]["type"] == "opened", "{}", contact["merges"]);
+    // The session that the link gave goes on by itself.
+    let mut again = Socket::visit(&world.public[0], "help", Some(&visitor.vanish())).await?;
+    ensure!(again.resume(None).await?["sequence"] == 2, "another chat");
+
+    let why = json!({ "merge": merge["id"], "reason": "the link was forwarded" });
+    let (status, parted) = world.desk.post(&format!("{path}/part"), "person-5", &why).await?;
+    ensure!(status == 200, "{status} {parted}");
+    ensure!(stands(&parted, ida) == Some("claimed"), "{}", parted["identities"]);
+    Ok(())
+}
+
+/// What this address is worth as the contact's.
+fn stands<'a>(contact: &'a Value, address: &str) -> Option<&'a str> {
+    let identities = contact["identities"].as_array()?;
+    let found = identities.iter().find(|identity| identity["address"] == address)?;
+    found["standing"].as_str()
 }

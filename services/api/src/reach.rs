@@ -151,13 +151,17 @@ pub async fn choose(
     };
     let is_of_ticket = |one: &Conversation| one.ticket_id.is_some() && one.ticket_id == asked.ticket_id;
     let can_begin_anew = reach.declaration.begins.is_some() && !reach.declaration.thread_is_address;
-    match &reach.conversation {
+    let mut chosen = match &reach.conversation {
         // A conversation about something else is left alone where another can begin.
         Some(conversation) if conversation.id == asked.id || is_of_ticket(conversation) || !can_begin_anew => {
-            go_on(desk, conversation.clone(), reach.declaration, ticket).await
+            go_on(desk, conversation.clone(), reach.declaration, ticket).await?
         }
-        _ => begin(desk, asked, reach, ticket, message_id, now).await,
+        _ => begin(desk, asked, reach, ticket, message_id, now).await?,
+    };
+    if chosen.way.declaration.live.is_none() && live_view(desk, asked).await?.is_some() {
+        chosen.way.continues = Some(asked.id.clone());
     }
+    Ok(chosen)
 }
 
 /// A conversation that begins with the answer.
@@ -193,6 +197,7 @@ async fn begin(
             conversation,
             declaration,
             is_new_to_ticket: true,
+            continues: None,
         },
         // Whatever they have written elsewhere opens no window here.
         asked_at: None,
@@ -335,13 +340,17 @@ pub async fn left_at(desk: &Desk, asked: &Conversation, now: Moment) -> Result<O
 }
 
 async fn has_left(desk: &Desk, asked: &Conversation, now: Moment) -> Result<Option<(LiveView, Moment)>, Error> {
-    let accounts = desk.store.accounts().await?;
-    let account = accounts.into_iter().find(|account| account.plan.name == asked.account);
-    let Some(live) = account.and_then(|account| account.declaration.live) else {
+    let Some(live) = live_view(desk, asked).await? else {
         return Ok(None);
     };
     let left_at = desk.store.visitor_left(&asked.id, live.away_after_ms, now).await?;
     Ok(left_at.map(|left_at| (live, left_at)))
+}
+
+async fn live_view(desk: &Desk, asked: &Conversation) -> Result<Option<LiveView>, Error> {
+    let accounts = desk.store.accounts().await?;
+    let account = accounts.into_iter().find(|account| account.plan.name == asked.account);
+    Ok(account.and_then(|account| account.declaration.live))
 }
 
 async fn go_on(
@@ -366,6 +375,7 @@ async fn go_on(
             conversation,
             declaration,
             is_new_to_ticket,
+            continues: None,
         },
     })
 }

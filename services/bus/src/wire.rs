@@ -197,6 +197,8 @@ mod tests {
                 signed_conversations: vec![ConversationId::begun_by(&MessageId::authored("ines", "1"))],
                 quoted_ids: vec!["<1@example.com>".to_owned()],
                 thread: Some("t".to_owned()),
+                opened: Some(MessageId::authored("ines", "2")),
+                continues: None,
             },
             automatic: Some(Automatic::Generated),
             suppress_automatic_reply: true,

@@ -76,6 +76,13 @@ pub trait Channel: Send + Sync {
         Ok(Fetch::of(source))
     }
 
+    /// The way back into a live thread of this account for whoever has left it, to
+    /// stand in a message of ours that goes to them elsewhere. `None`: there is none,
+    /// or not for the reader of this message.
+    fn way_back(&self, _thread: &str, _elsewhere: &Outbound) -> Option<WayBack> {
+        None
+    }
+
     /// Asks the provider whether the account works, and tells it our address where
     /// it has an API for that; else changes nothing there. What it says, a line
     /// each, or what is wrong. `None`: there is nothing to ask.
@@ -117,6 +124,14 @@ pub struct Answer {
     pub status: u16,
     pub content_type: &'static str,
     pub body: String,
+}
+
+/// How somebody gets back to where he has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayBack {
+    /// What stands before the link, in one line.
+    pub words: String,
+    pub url: String,
 }
 
 /// Why an input is no events.

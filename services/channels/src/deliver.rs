@@ -7,6 +7,7 @@
 //! days, and then failed.
 
 mod attempt;
+mod way_back;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -56,6 +57,7 @@ struct OutcomeLabels {
 }
 
 struct Deliverer {
+    accounts: Accounts,
     store: Store,
     blobs: bus::Blobs,
     owner: String,
@@ -79,6 +81,7 @@ pub fn run(
     // Rises whenever a row of some account is due.
     let (announce, due) = watch::channel(0);
     let deliverer = Arc::new(Deliverer {
+        accounts: accounts.clone(),
         store,
         blobs,
         owner,

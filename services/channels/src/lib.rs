@@ -20,6 +20,7 @@ pub mod parts;
 mod phone;
 pub mod signature;
 mod text;
+pub mod token;
 
 pub mod chat;
 pub mod email;

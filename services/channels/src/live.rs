@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use bus::hints::{Hint, Hints, Typist};
+use model::file::Limits;
 use model::id::ConversationId;
 use model::time::Moment;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -49,6 +50,7 @@ struct Inner {
     inbox: Inbox,
     store: Store,
     blobs: bus::Blobs,
+    files: Limits,
     hints: Hints,
     threads: Mutex<Threads>,
     goodbyes: mpsc::Sender<Goodbye>,
@@ -136,6 +138,7 @@ impl Live {
         inbox: Inbox,
         store: Store,
         bus: &bus::Bus,
+        files: Limits,
         registry: &mut Registry,
         stop: CancellationToken,
     ) -> Self {
@@ -153,6 +156,7 @@ impl Live {
                 inbox,
                 store,
                 blobs: bus.blobs().clone(),
+                files,
                 hints: bus.hints().clone(),
                 threads: Mutex::default(),
                 goodbyes,
@@ -234,6 +238,11 @@ impl Live {
 
     pub fn blobs(&self) -> &bus::Blobs {
         &self.inner.blobs
+    }
+
+    /// Which files may be taken.
+    pub fn files(&self) -> &Limits {
+        &self.inner.files
     }
 
     /// Counts a socket that we closed, by the reason's name.

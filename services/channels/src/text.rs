@@ -181,6 +181,8 @@ fn fit_evidence(evidence: Evidence) -> Evidence {
         mut signed_conversations,
         quoted_ids,
         thread,
+        opened,
+        continues,
     } = evidence;
     signed_messages.truncate(MAX_ITEMS);
     signed_conversations.truncate(MAX_ITEMS);
@@ -189,6 +191,8 @@ fn fit_evidence(evidence: Evidence) -> Evidence {
         signed_conversations,
         quoted_ids: ids(quoted_ids),
         thread: thread.map(whole),
+        opened,
+        continues,
     }
 }
 

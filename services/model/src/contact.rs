@@ -95,6 +95,13 @@ pub enum Proof {
         question: MessageId,
         identity: Identity,
     },
+    /// `question` went to this address and nowhere else, with a signed link; who wrote
+    /// `message_id` has opened it.
+    Opened {
+        message_id: MessageId,
+        question: MessageId,
+        identity: Identity,
+    },
     /// A person of the desk says so.
     Person { person: String, reason: Option<String> },
 }

@@ -9,6 +9,7 @@ use crate::contact::{Identity, Party};
 use crate::context::{AccountPlan, Announcement, Changes, OutboxEntry};
 use crate::error::Refusal;
 use crate::event::{Attachment, DeliveryState, Message, Raw, Recipient};
+use crate::evidence::Evidence;
 use crate::id::{ContactId, ConversationId, MessageId, TicketId};
 use crate::outbound::Declaration;
 use crate::sla;
@@ -218,6 +219,8 @@ pub struct Way {
     pub recipients: Vec<Recipient>,
     /// Whether the conversation is new to the ticket.
     pub is_new_to_ticket: bool,
+    /// The live conversation that is answered here, because the contact has left it.
+    pub continues: Option<ConversationId>,
 }
 
 /// An agent's answer: the message, its place in the outbox unless the contact sees
@@ -236,6 +239,7 @@ pub fn reply(
     let subject = draft.subject.or_else(|| conversation.subject.clone());
     let evidence = Evidence {
         quoted_ids: draft.quotes.into_iter().collect(),
+        continues: way.continues.clone(),
         ..Evidence::default()
     };
     let message = Message {

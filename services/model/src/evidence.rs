@@ -26,6 +26,14 @@ pub struct Evidence {
     /// The sending system's own name of the thread, under that system's
     /// signature: it names the conversation by itself.
     pub thread: Option<String>,
+    /// A message of ours, sent to one address alone, whose signed link the sender
+    /// has opened: by it the channel vouches for that address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<MessageId>,
+    /// Of a message of ours: the live conversation that its reader has left and may
+    /// go on in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<ConversationId>,
 }
 
 /// Where a message belongs, and what was weighed to find it.

@@ -121,6 +121,16 @@ impl ContactId {
     pub fn met_by(message: &MessageId) -> Self {
         Self(format!("{}{}", Self::PREFIX, short(&["contact", message.as_str()])))
     }
+
+    /// The contact first met because a channel vouched, with this message, that its
+    /// sender has this address too.
+    pub fn vouched_by(message: &MessageId, scheme: &str, address: &str) -> Self {
+        Self(format!(
+            "{}{}",
+            Self::PREFIX,
+            short(&["vouched", message.as_str(), scheme, address])
+        ))
+    }
 }
 
 impl MergeId {
@@ -212,6 +222,10 @@ mod tests {
         );
         check(ContactId::met_by(&mail).as_str(), "con_crxhsofi4sdpv5se6vkwth3oki");
         check(TicketId::opened_by(&mail).as_str(), "tkt_uyays7sccimtcmm2hwe7vmgt44");
+        check(
+            ContactId::vouched_by(&mail, "email", "anna@example.com").as_str(),
+            "con_atyrgwd3krslxqbrgffl34paia",
+        );
         let other = ContactId::met_by(&MessageId::received("", "", ""));
         let merge = MergeId::of(&ContactId::met_by(&mail), &other);
         assert_eq!(merge, MergeId::of(&other, &ContactId::met_by(&mail)));

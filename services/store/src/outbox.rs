@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use sqlx::any::AnyRow;
 
 use model::event::DeliveryState;
-use model::id::MessageId;
+use model::id::{ConversationId, MessageId};
 use model::outbound::Outbound;
 use model::template::Template;
 use model::time::Moment;
@@ -30,10 +30,19 @@ pub(crate) use settle::{announce, lock_conversation};
 #[derive(Clone, Debug)]
 pub struct Claimed {
     pub outbound: Outbound,
+    /// The live conversation that its reader has left, and may go on in.
+    pub left: Option<Left>,
     /// How often it was tried before.
     pub attempts: i64,
     /// The fence under which it was claimed; `settle` checks it.
     pub fence: i64,
+}
+
+/// A live conversation, as its account's channel names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    pub account: String,
+    pub thread: String,
 }
 
 /// A row that was found in `sending` though nobody is at it (its sender died).
@@ -85,8 +94,9 @@ impl Store {
         for (message_id, outbound) in outbounds(&mut transaction, attempts.keys()).await? {
             let attempts = attempts.remove(&message_id).unwrap_or(0);
             match outbound {
-                Ok(outbound) => claimed.push(Claimed {
+                Ok((outbound, left)) => claimed.push(Claimed {
                     outbound,
+                    left,
                     attempts,
                     fence,
                 }),
@@ -255,12 +265,31 @@ async fn claim(
     Ok(attempts)
 }
 
+type Readable = (MessageId, Result<(Outbound, Option<Left>), String>);
+
 /// What the channel is given, or why it cannot be read, in the order of writing.
 async fn outbounds(
     connection: &mut Connection,
     message_ids: impl Iterator<Item = &MessageId>,
-) -> Result<Vec<(MessageId, Result<Outbound, String>)>, Error> {
-    let found = rows(
+) -> Result<Vec<Readable>, Error> {
+    let message_ids: Vec<&MessageId> = message_ids.collect();
+    let found = match to_send(connection, &message_ids).await {
+        Ok(found) => found,
+        // One of them is not even text, and spoils the answer for all.
+        Err(Error::Corrupt(_)) => return one_by_one(connection, &message_ids).await,
+        Err(error) => return Err(error),
+    };
+    let mut outbounds = Vec::new();
+    for row in &found {
+        let message_id = parsed(row, "id", MessageId::parse)?;
+        let outbound = outbound_of(connection, row).await;
+        outbounds.push((message_id, readable(outbound)?));
+    }
+    Ok(outbounds)
+}
+
+async fn to_send(connection: &mut Connection, message_ids: &[&MessageId]) -> Result<Vec<AnyRow>, Error> {
+    rows(
         concat!(
             "SELECT ",
             message_columns!(),
@@ -270,20 +299,34 @@ async fn outbounds(
         ),
         "reading messages to send",
     )
-    .of(message_ids.map(MessageId::as_str))
+    .of(message_ids.iter().map(|id| id.as_str()))
     .all(connection)
-    .await?;
+    .await
+}
+
+/// Their order matters little: no two of a conversation are claimed at once.
+async fn one_by_one(connection: &mut Connection, message_ids: &[&MessageId]) -> Result<Vec<Readable>, Error> {
     let mut outbounds = Vec::new();
-    for row in &found {
-        let message_id = parsed(row, "id", MessageId::parse)?;
-        let outbound = match outbound_of(connection, row).await {
-            Ok(outbound) => Ok(outbound),
-            Err(Error::Corrupt(reason)) => Err(reason),
-            Err(error) => return Err(error),
+    for message_id in message_ids {
+        let outbound = match to_send(connection, &[message_id]).await {
+            Ok(found) => match found.first() {
+                Some(row) => outbound_of(connection, row).await,
+                None => continue,
+            },
+            Err(error) => Err(error),
         };
-        outbounds.push((message_id, outbound));
+        outbounds.push(((*message_id).clone(), readable(outbound)?));
     }
     Ok(outbounds)
+}
+
+/// What cannot be read is that message's fault; anything else is not.
+fn readable<T>(read: Result<T, Error>) -> Result<Result<T, String>, Error> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(Error::Corrupt(reason)) => Ok(Err(reason)),
+        Err(error) => Err(error),
+    }
 }
 
 /// A message that can never be given to a channel fails.
@@ -301,11 +344,15 @@ async fn give_up(
     Ok(())
 }
 
-async fn outbound_of(connection: &mut Connection, row: &AnyRow) -> Result<Outbound, Error> {
+async fn outbound_of(connection: &mut Connection, row: &AnyRow) -> Result<(Outbound, Option<Left>), Error> {
     let stored = message_of(row)?;
     let references = references(connection, &stored.conversation_id, Some(&stored.id)).await?;
+    let left = match &stored.message.evidence.continues {
+        Some(id) => left(connection, id).await?,
+        None => None,
+    };
     let message = stored.message;
-    Ok(Outbound {
+    let outbound = Outbound {
         message_id: stored.id,
         conversation_id: stored.conversation_id,
         account: stored.account,
@@ -320,5 +367,21 @@ async fn outbound_of(connection: &mut Connection, row: &AnyRow) -> Result<Outbou
         template: Template::of_fields(&message.fields),
         automatic: message.automatic.is_some(),
         created_at: stored.received_at,
-    })
+    };
+    Ok((outbound, left))
+}
+
+async fn left(connection: &mut Connection, id: &ConversationId) -> Result<Option<Left>, Error> {
+    let row = sql(
+        "SELECT account, thread_name FROM conversations WHERE id = $1 AND thread_name IS NOT NULL",
+        "reading where a conversation was left",
+    )
+    .bind(id.as_str())
+    .first(connection)
+    .await?;
+    let Some(row) = &row else { return Ok(None) };
+    Ok(Some(Left {
+        account: get(row, "account")?,
+        thread: get(row, "thread_name")?,
+    }))
 }

@@ -276,7 +276,16 @@ async fn begin(
             && live::is_needed(&checked.accounts)
         {
             let (inbox, stop) = (inbox.clone(), tasks.stop.clone());
-            let live = Live::new(&checked.accounts, inbox, store.clone(), &bus, &mut registry, stop);
+            let files = settings.files.clone();
+            let live = Live::new(
+                &checked.accounts,
+                inbox,
+                store.clone(),
+                &bus,
+                files,
+                &mut registry,
+                stop,
+            );
             routes = routes.merge(live::routes(&checked.accounts, &live));
             tasks.spawn("live", live.run().map(Ok));
         }

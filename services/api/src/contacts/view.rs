@@ -56,7 +56,7 @@ pub struct IdentityView {
     /// Which of the person's contacts has it.
     #[schema(value_type = String)]
     contact_id: ContactId,
-    /// Why it is the contact's: `type` is `sender`, `vouched`, `answered` or `claimed`; null if it was not kept.
+    /// Why it is the contact's: `type` is `sender`, `vouched`, `answered`, `opened` or `claimed`; null if it was not kept.
     evidence: Option<Value>,
 }
 
@@ -70,7 +70,9 @@ pub struct MergeView {
     from: ContactId,
     #[schema(value_type = String)]
     into: ContactId,
-    /// Why: `type` is `sender`, `vouched`, `answered` or `person`.
+    /// Why: `type` is `vouched` (the channel vouches that a sender is both), `answered` (an answer came from an
+    /// address to which alone we had written), `opened` (so did whoever opened a link in such a mail), `sender`
+    /// or `person`.
     evidence: Value,
     #[schema(value_type = String, format = DateTime)]
     merged_at: Moment,

@@ -1,5 +1,7 @@
 //! A message in JSON.
 
+use std::collections::BTreeMap;
+
 use model::change::{Call, CallState, Reaction};
 use model::conversation::{Direction, StoredMessage};
 use model::event::{Attachment, AttachmentState, Automatic, DeliveryState, Recipient};
@@ -37,6 +39,8 @@ pub struct MessageView {
     template: Option<TemplateView>,
     /// Ids of messages that it quotes, as its sender says, the nearest first.
     quotes: Vec<String>,
+    /// What the sender filled into a form beside it (before a chat), by the field's name.
+    fields: BTreeMap<String, String>,
     /// Why it is no person's: `generated`, `list`, `reply`, `bounce`, `own`, or `command` (a word to the
     /// system, like STOP).
     #[schema(value_type = Option<String>)]
@@ -139,6 +143,9 @@ impl From<StoredMessage> for MessageView {
             Direction::Outbound => Template::of_fields(&message.fields),
             Direction::Inbound | Direction::Note => None,
         };
+        if template.is_some() {
+            message.fields.clear();
+        }
         // Our own name of it is `id`.
         message.external_ids.retain(|id| id != stored.id.as_str());
         Self {
@@ -160,6 +167,7 @@ impl From<StoredMessage> for MessageView {
             attachments: message.attachments.into_iter().map(Into::into).collect(),
             template: template.map(Into::into),
             quotes: message.evidence.quoted_ids,
+            fields: message.fields,
             automatic: message.automatic,
             edited_at: stored.changed.edited_at,
             deleted_at: stored.changed.deleted_at,

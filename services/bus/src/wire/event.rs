@@ -320,6 +320,7 @@ fn evidence_to_proto(evidence: Evidence) -> pb::Evidence {
         signed_conversations: evidence.signed_conversations.iter().map(ToString::to_string).collect(),
         quoted_ids: evidence.quoted_ids,
         thread: evidence.thread,
+        opened: evidence.opened.map(|id| id.to_string()),
     }
 }
 
@@ -332,11 +333,18 @@ fn evidence_from_proto(evidence: pb::Evidence) -> Result<Evidence, String> {
     for id in &evidence.signed_conversations {
         signed_conversations.push(ConversationId::parse(id).ok_or("a signed conversation id has not its form")?);
     }
+    let opened = match evidence.opened {
+        Some(id) => Some(MessageId::parse(&id).ok_or("the id of an opened message has not its form")?),
+        None => None,
+    };
     Ok(Evidence {
         signed_messages,
         signed_conversations,
         quoted_ids: evidence.quoted_ids,
         thread: evidence.thread,
+        opened,
+        // Of messages of ours alone, which are no arrivals.
+        continues: None,
     })
 }
 

@@ -15,11 +15,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt;
 use model::event::Attachment;
 use model::file;
+use model::time::Moment;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::session::Visitor;
 use super::{Chat, Door, now};
+use crate::live::Live;
 use crate::signature::Keys;
 
 const RECEIPT: &str = "chat-file";
@@ -30,6 +32,11 @@ pub(super) const UPLOADS: usize = 16;
 /// Of one upload.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY_AFTER_S: &str = "10";
+/// So long after its upload a message may name a file.
+const USABLE_MS: i64 = 24 * 3_600_000;
+/// A file that no message has named by then goes: late enough for a message that
+/// waits in a spool.
+const KEPT_MS: i64 = 3 * USABLE_MS;
 
 /// Routes of files.
 pub(super) fn routes(door: Door) -> Router {
@@ -63,7 +70,7 @@ enum Refused {
     TooLarge { max_bytes: u64 },
     TooSlow,
     Broken,
-    Type { media_type: String },
+    Type { reason: String },
     Fault,
 }
 
@@ -98,24 +105,36 @@ async fn take(door: &Door, name: &str, headers: &HeaderMap, body: Body) -> Resul
         return Err(Refused::TooMany);
     }
     let _place = chat.uploads.try_acquire().map_err(|_| Refused::Busy)?;
-    let max_bytes = chat.settings.max_file_bytes;
+    let limits = door.live.files();
+    let max_bytes = chat.settings.max_file_bytes.min(limits.max_bytes);
     let reading = read(body.into_data_stream(), max_bytes);
     let bytes = timeout(PATIENCE, reading).await.map_err(|_| Refused::TooSlow)??;
     let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let head = &bytes[..bytes.len().min(file::HEAD_BYTES)];
-    let media_type = file::true_type(head, declared.unwrap_or_default());
+    let media_type = limits
+        .check(&bytes, declared.unwrap_or_default())
+        .map_err(|reason| Refused::Type { reason })?;
     if !chat.settings.takes_type(&media_type) {
-        return Err(Refused::Type { media_type });
+        let reason = format!("files of the type {media_type} are not taken");
+        return Err(Refused::Type { reason });
     }
     let attachment = Attachment::here(file::safe_name(name), media_type, &bytes);
-    door.live.blobs().put(bytes).await.map_err(|error| {
-        tracing::warn!(account.name = chat.account, %error, "an upload was not kept");
+    let now = now();
+    keep(&door.live, bytes, now).await.map_err(|error| {
+        tracing::warn!(account.name = chat.account, error, "an upload was not kept");
         Refused::Busy
     })?;
     Ok(Receipt {
         thread: visitor.thread,
         attachment,
+        until: now.plus_ms(USABLE_MS).as_ms(),
     })
+}
+
+/// The bytes go again when nothing has used them by then.
+async fn keep(live: &Live, bytes: Vec<u8>, now: Moment) -> Result<(), String> {
+    let sha256 = live.blobs().put(bytes).await.map_err(|error| error.to_string())?;
+    let noted = live.store().note_removal(&sha256, now, now.plus_ms(KEPT_MS));
+    noted.await.map_err(|error| error.to_string())
 }
 
 async fn read(mut chunks: BodyDataStream, max_bytes: u64) -> Result<Vec<u8>, Refused> {
@@ -218,10 +237,7 @@ impl IntoResponse for Refused {
                 "malformed",
                 "the body is empty or broken".to_owned(),
             ),
-            Self::Type { media_type } => {
-                let detail = format!("files of type {media_type} are not taken");
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail)
-            }
+            Self::Type { reason } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", reason),
         };
         let body = serde_json::json!({ "code": code, "detail": detail });
         let mut response = (status, axum::Json(body)).into_response();
@@ -240,18 +256,28 @@ impl IntoResponse for Refused {
 pub(super) struct Receipt {
     pub thread: String,
     pub attachment: Attachment,
+    /// Until when a message may name it, in milliseconds since 1970.
+    pub until: i64,
 }
 
 impl Receipt {
-    /// The receipt of this token, if we signed it for this visitor of this account.
-    pub fn of_token(account: &str, keys: &Keys, thread: &str, token: &str) -> Option<Self> {
-        let (payload, mac) = token.split_once('.')?;
+    /// The receipt of this token, if we signed it for this visitor of this account
+    /// and the file was still kept `at` the time of the message; else why not.
+    pub fn of_token(account: &str, keys: &Keys, thread: &str, token: &str, at: Moment) -> Result<Self, &'static str> {
+        const FOREIGN: &str = "a file was not uploaded by this visitor";
+        let (payload, mac) = token.split_once('.').ok_or(FOREIGN)?;
         if !keys.verify(RECEIPT, signed(account, payload).as_bytes(), mac) {
-            return None;
+            return Err(FOREIGN);
         }
-        let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
-        let receipt: Self = serde_json::from_slice(&json).ok()?;
-        (receipt.thread == thread).then_some(receipt)
+        let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| FOREIGN)?;
+        let receipt: Self = serde_json::from_slice(&json).map_err(|_| FOREIGN)?;
+        if receipt.thread != thread {
+            return Err(FOREIGN);
+        }
+        match at.as_ms() <= receipt.until {
+            true => Ok(receipt),
+            false => Err("a file was uploaded too long ago, and is gone"),
+        }
     }
 
     /// What the client sends along.

@@ -20,11 +20,7 @@ const MAX_FORM_FIELDS: usize = 30;
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Said {
-    Hello {
-        session: Option<String>,
-        jwt: Option<String>,
-        form: Option<BTreeMap<String, String>>,
-    },
+    Hello(Hello),
     Resume {
         epoch: Option<i64>,
         sequence: Option<i64>,
@@ -43,6 +39,17 @@ pub(super) enum Said {
     Ping {
         id: Option<String>,
     },
+}
+
+/// Who speaks.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hello {
+    pub session: Option<String>,
+    pub jwt: Option<String>,
+    /// The token of a link in a mail of ours.
+    pub link: Option<String>,
+    pub form: Option<BTreeMap<String, String>>,
 }
 
 /// What we say.
@@ -228,11 +235,11 @@ pub(super) fn parse(text: &str) -> Result<Said, Malformed> {
 
 fn check(said: &Said) -> Result<(), String> {
     match said {
-        Said::Hello { session, jwt, form } => {
-            for token in [session, jwt].into_iter().flatten() {
-                token_is_short("session and jwt", token)?;
+        Said::Hello(hello) => {
+            for token in [&hello.session, &hello.jwt, &hello.link].into_iter().flatten() {
+                token_is_short("session, jwt and link", token)?;
             }
-            check_form(form.as_ref())
+            check_form(hello.form.as_ref())
         }
         Said::Resume { epoch, sequence } => match (epoch, sequence) {
             (None, None) => Ok(()),
@@ -313,10 +320,12 @@ mod tests {
     #[test]
     fn frames_are_what_the_protocol_says() {
         let check = |text: &str, expected: Said| assert_eq!(parse(text).unwrap(), expected, "{text}");
-        let hello = |session: Option<&str>, jwt: Option<&str>| Said::Hello {
-            session: session.map(str::to_owned),
-            jwt: jwt.map(str::to_owned),
-            form: None,
+        let hello = |session: Option<&str>, jwt: Option<&str>| {
+            Said::Hello(Hello {
+                session: session.map(str::to_owned),
+                jwt: jwt.map(str::to_owned),
+                ..Hello::default()
+            })
         };
         check(r#"{"type":"hello"}"#, hello(None, None));
         check(r#" {"session":"s","type":"hello"}"#, hello(Some("s"), None));
@@ -326,11 +335,17 @@ mod tests {
         );
         check(
             r#"{"type":"hello","form":{"name":"Ada"}}"#,
-            Said::Hello {
-                session: None,
-                jwt: None,
+            Said::Hello(Hello {
                 form: Some([("name".to_owned(), "Ada".to_owned())].into()),
-            },
+                ..Hello::default()
+            }),
+        );
+        check(
+            r#"{"type":"hello","link":"a-1-b"}"#,
+            Said::Hello(Hello {
+                link: Some("a-1-b".to_owned()),
+                ..Hello::default()
+            }),
         );
         let resume = |epoch, sequence| Said::Resume { epoch, sequence };
         check(r#"{"type":"resume"}"#, resume(None, None));
@@ -402,6 +417,7 @@ mod tests {
             &format!(r#"{{"type":"hello","session":"{token}"}}"#),
             "longer than 8192",
         );
+        check(&format!(r#"{{"type":"hello","link":"{token}"}}"#), "longer than 8192");
         check(
             &format!(r#"{{"type":"hello","form":{{"name":"{long}"}}}}"#),
             "a field of form",

@@ -5,10 +5,10 @@ use std::time::Duration;
 use axum::extract::ws::WebSocket;
 use tokio::time::{Instant, sleep_until};
 
-use super::frame::{self, Close, FormField, Malformed, Said, Saying};
+use super::frame::{self, Close, FormField, Hello, Malformed, Said, Saying};
 use super::session::Visitor;
 use super::wire::{End, complain, restart, text_of, write};
-use super::{Chat, now};
+use super::{Chat, link, now};
 use crate::live::Live;
 
 /// Until the first `hello`.
@@ -26,11 +26,11 @@ pub(super) async fn greet(chat: &Chat, live: &Live, websocket: &mut WebSocket) -
         };
         let Some(text) = text_of(heard)? else { continue };
         let wrong = match frame::parse(&text) {
-            Ok(Said::Hello { session, jwt, form }) => {
-                let mut visitor = identify(chat, session.as_deref(), jwt.as_deref())?;
-                match visitor.fill_in(form.unwrap_or_default(), &chat.settings.form) {
+            Ok(Said::Hello(mut hello)) => {
+                let mut visitor = identify(chat, &hello)?;
+                match visitor.fill_in(hello.form.take().unwrap_or_default(), &chat.settings.form) {
                     Ok(()) => {
-                        hello(chat, websocket, &visitor).await?;
+                        say_hello(chat, websocket, &visitor).await?;
                         return Ok(visitor);
                     }
                     Err(detail) => Malformed { detail, id: None },
@@ -52,29 +52,30 @@ pub(super) async fn greet(chat: &Chat, live: &Live, websocket: &mut WebSocket) -
 }
 
 /// Whose token it is; without one, somebody new.
-pub(super) fn identify(chat: &Chat, session: Option<&str>, jwt: Option<&str>) -> Result<Visitor, End> {
+pub(super) fn identify(chat: &Chat, hello: &Hello) -> Result<Visitor, End> {
     let unauthorized = |reason| End::Close(Close::Unauthorized { reason });
     let (now, session_ms) = (now(), chat.settings.session_ms());
-    match (jwt, session) {
-        (Some(jwt), _) => {
+    match (&hello.jwt, &hello.link, &hello.session) {
+        (Some(jwt), ..) => {
             let site = chat.site.as_ref().ok_or(unauthorized("this chat takes no JWT"))?;
             site.visitor(jwt, now, session_ms).map_err(unauthorized)
         }
-        (None, Some(session)) => {
+        (None, Some(link), _) => link::visitor(&chat.account, &chat.keys, link, now, session_ms).map_err(unauthorized),
+        (None, None, Some(session)) => {
             let known = Visitor::of_token(&chat.account, &chat.keys, session, now);
             let mut visitor = known.map_err(unauthorized)?;
             visitor.prolong(now, session_ms);
             Ok(visitor)
         }
-        (None, None) => Ok(Visitor::new(now, session_ms)),
+        (None, None, None) => Ok(Visitor::new(now, session_ms)),
     }
 }
 
-pub(super) async fn hello(chat: &Chat, websocket: &mut WebSocket, visitor: &Visitor) -> Result<(), End> {
+pub(super) async fn say_hello(chat: &Chat, websocket: &mut WebSocket, visitor: &Visitor) -> Result<(), End> {
     let online = chat.is_open();
     let form = chat.settings.form.iter().map(|field| FormField {
         name: &field.name,
-        required: field.required,
+        required: field.required && visitor.opened.is_none(),
     });
     let saying = Saying::Hello {
         session: &visitor.token(&chat.account, &chat.keys),

@@ -12,6 +12,7 @@ mod session;
 mod limits;
 
 mod greeting;
+mod link;
 mod socket;
 mod wire;
 
@@ -33,7 +34,7 @@ use tokio::sync::Semaphore;
 use self::limits::Limits;
 use self::session::Site;
 use self::settings::Settings;
-use crate::channel::{BadSignature, Channel, Input, Parsed, Sent, Unparsed};
+use crate::channel::{BadSignature, Channel, Input, Parsed, Sent, Unparsed, WayBack};
 use crate::list::{self, AccountSettings, Surroundings};
 use crate::live::Live;
 use crate::signature::Keys;
@@ -134,6 +135,12 @@ impl Channel for Chat {
         Some(sockets.merge(files::routes(door)))
     }
 
+    fn way_back(&self, thread: &str, mail: &Outbound) -> Option<WayBack> {
+        let (settings, keys) = (&self.settings, &self.keys);
+        let page = settings.resume_url.as_ref()?;
+        link::way_back(page, &settings.resume_text, &self.account, keys, thread, mail)
+    }
+
     /// Never asked: what is written is there.
     async fn send(&self, _outbound: &Outbound, _files: &[Vec<u8>]) -> Sent {
         Sent::Refused {
@@ -213,6 +220,7 @@ pub(crate) fn sample() -> Input {
     let receipt = files::Receipt {
         thread: visitor.thread.clone(),
         attachment: Attachment::here("a.txt", "text/plain", b"hello"),
+        until: i64::MAX,
     };
     let file = receipt.token("a", &keys);
     let frame = serde_json::json!({ "type": "send", "id": "1", "text": "Where is my bike?", "files": [file] });
@@ -234,7 +242,7 @@ mod tests {
         let frame::Said::Send { id, text, files } = frame::parse(frame).unwrap() else {
             panic!("no send");
         };
-        let sent = parse::sent("a", &keys, &visitor, &id, text, &files).unwrap();
+        let sent = parse::sent("a", &keys, &visitor, &id, text, &files, input.received_at).unwrap();
         let parsed = parse::parse("a", &keys, &input).unwrap();
         assert_eq!(sent.events, parsed.events);
         assert_eq!(sent.answer, parsed.answer);
@@ -272,6 +280,10 @@ mod tests {
             "unknown field `messages_a_second`",
         );
         check("session_days = 0", "session_days");
+        check("resume_url = 'www.example.com'", "resume_url: ");
+        check("resume_url = 'javascript:alert(1)'", "resume_url: ");
+        check("resume_url = 'https://www.example.com/#chat'", "resume_url: ");
+        check(r#"resume_text = "a\nb""#, "resume_text: ");
         check("max_file_bytes = 1000000000", "max_file_bytes");
     }
 }

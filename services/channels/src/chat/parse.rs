@@ -66,7 +66,7 @@ pub(super) fn parse(account: &str, keys: &Keys, input: &Input) -> Result<Parsed,
     let visitor: Visitor = serde_json::from_str(visitor).map_err(|_| rejected("the visitor cannot be read"))?;
     let text = std::str::from_utf8(&input.body).map_err(|_| rejected("a frame is UTF-8"))?;
     match frame::parse(text).map_err(|malformed| rejected(&malformed.detail))? {
-        Said::Send { id, text, files } => sent(account, keys, &visitor, &id, text, &files),
+        Said::Send { id, text, files } => sent(account, keys, &visitor, &id, text, &files, input.received_at),
         _ => Err(rejected("only `send` is a message")),
     }
 }
@@ -79,11 +79,11 @@ pub(super) fn sent(
     id: &str,
     text: String,
     files: &[String],
+    at: Moment,
 ) -> Result<Parsed, Unparsed> {
     let mut attachments = Vec::new();
     for file in files {
-        let receipt = Receipt::of_token(account, keys, &visitor.thread, file);
-        let receipt = receipt.ok_or_else(|| rejected("a file was not uploaded by this visitor"))?;
+        let receipt = Receipt::of_token(account, keys, &visitor.thread, file, at).map_err(rejected)?;
         attachments.push(receipt.attachment);
     }
     let inbound = message(visitor, id, text, attachments);
@@ -108,6 +108,7 @@ fn message(visitor: &Visitor, id: &str, text: String, attachments: Vec<Attachmen
         attachments,
         evidence: Evidence {
             thread: Some(visitor.thread.clone()),
+            opened: visitor.opened.clone(),
             ..Evidence::default()
         },
         external_ids: vec![external_id.clone()],

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use model::contact::Party;
+use model::id::MessageId;
 use model::time::Moment;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ use super::settings::{Field, Jwt};
 use crate::signature::Keys;
 
 const SESSION: &str = "chat-session";
+/// Begins the threads of visitors whom only we know.
+const ANONYMOUS: &str = "s-";
 /// Of a user's name at the site, in bytes: a thread is named after it.
 const MAX_USER_BYTES: usize = 128;
 /// Clocks of the site and ours may differ by so much.
@@ -38,9 +41,13 @@ pub(super) struct Visitor {
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// The site says that the address is the user's.
+    /// The site says that the address is the user's, or the visitor has opened a link
+    /// in a mail that went there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub email_is_verified: bool,
+    /// The mail to that address by whose link the visitor came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<MessageId>,
     /// What else the form asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
@@ -71,14 +78,20 @@ impl Visitor {
     /// Somebody new.
     pub fn new(now: Moment, session_ms: i64) -> Self {
         Self {
-            thread: format!("s-{}", uuid::Uuid::new_v4().simple()),
+            thread: format!("{ANONYMOUS}{}", uuid::Uuid::new_v4().simple()),
             user: None,
             name: None,
             email: None,
             email_is_verified: false,
+            opened: None,
             fields: BTreeMap::new(),
             until: now.as_ms() + session_ms,
         }
+    }
+
+    /// Whether this thread is nobody's whom the site vouches for.
+    pub fn is_anonymous(thread: &str) -> bool {
+        thread.starts_with(ANONYMOUS)
     }
 
     /// The visitor of this token, if we signed it for this account and it has not ended.
@@ -128,7 +141,7 @@ impl Visitor {
                     return Err(format!("form.name is longer than {MAX_NAME_CHARS} characters"));
                 }
                 "name" => self.name = (!value.is_empty()).then(|| value.to_owned()),
-                // The site's word counts for more.
+                // What is proven counts for more.
                 "email" if self.email_is_verified => {}
                 "email" if value.is_empty() => self.email = None,
                 "email" if !is_email(value) => return Err("form.email is no address".to_owned()),
@@ -143,8 +156,12 @@ impl Visitor {
         Ok(())
     }
 
-    /// A field that must be filled in and is not.
+    /// A field that must be filled in and is not. Who was answered by mail has filled
+    /// it in before.
     pub fn missing<'a>(&self, declared: &'a [Field]) -> Option<&'a str> {
+        if self.opened.is_some() {
+            return None;
+        }
         let is_missing = |field: &&Field| match field.name.as_str() {
             "name" => field.required && self.name.is_none(),
             "email" => field.required && self.email.is_none(),
@@ -239,6 +256,7 @@ impl Site {
                 .filter(is_line)
                 .map(|name| name.chars().take(MAX_NAME_CHARS).collect()),
             email_is_verified: self.verifies_email && email.is_some() && claims.email_verified != Some(false),
+            opened: None,
             email,
             fields: BTreeMap::new(),
             until,
@@ -272,7 +290,7 @@ fn with_case(user: &str) -> String {
     text
 }
 
-fn is_email(text: &str) -> bool {
+pub(super) fn is_email(text: &str) -> bool {
     let is_plain = !text.contains(|c: char| c.is_whitespace() || c.is_control() || "<>,;\"".contains(c));
     let parts = text.split_once('@');
     let is_whole =

@@ -27,6 +27,12 @@ pub(super) struct Settings {
     /// The e-mail account by which answers go to visitors who have left, if they gave
     /// an address.
     pub mail_account: Option<String>,
+    /// The page of the site where a chat goes on: with it, such a mail holds a link
+    /// there, which proves the address when it is opened.
+    pub resume_url: Option<String>,
+    /// Stands before that link.
+    #[serde(default = "resume_text")]
+    pub resume_text: String,
     /// A session that is not used for so long ends.
     #[serde(default = "month")]
     pub session_days: u32,
@@ -108,6 +114,17 @@ impl Settings {
                 ));
             }
         }
+        if let Some(page) = &self.resume_url {
+            let url = Url::parse(page).ok().filter(|url| url.fragment().is_none());
+            if !url.is_some_and(|url| matches!(url.scheme(), "https" | "http")) {
+                return Err(format!(
+                    "resume_url: {page:?} is no page; write https://www.example.com/help, without a #"
+                ));
+            }
+        }
+        if self.resume_text.chars().any(char::is_control) {
+            return Err("resume_text: is one line".to_owned());
+        }
         if self.form.len() > MAX_FORM_FIELDS {
             return Err(format!("form: more than {MAX_FORM_FIELDS} fields"));
         }
@@ -154,6 +171,10 @@ fn yes() -> bool {
 
 fn minute() -> u32 {
     60
+}
+
+fn resume_text() -> String {
+    "Go on in the chat:".to_owned()
 }
 
 fn month() -> u32 {

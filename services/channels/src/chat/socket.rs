@@ -16,8 +16,8 @@ use model::conversation::{Direction, StoredMessage};
 use store::live::Piece;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::frame::{self, Close, Malformed, Said, Saying, ShownFile};
-use super::greeting::{greet, hello, identify};
+use super::frame::{self, Close, Hello, Malformed, Said, Saying, ShownFile};
+use super::greeting::{greet, identify, say_hello};
 use super::limits::Entry;
 use super::session::Visitor;
 use super::wire::{End, PATIENCE, complain, linger, restart, say_goodbye, text_of, write, write_frame, write_text};
@@ -206,7 +206,7 @@ impl Talk {
 
     async fn take(&mut self, websocket: &mut WebSocket, said: Said, text: Utf8Bytes) -> Result<(), End> {
         match said {
-            Said::Hello { session, jwt, form } => self.hello_again(websocket, session, jwt, form).await,
+            Said::Hello(hello) => self.hello_again(websocket, hello).await,
             Said::Resume { epoch, sequence } => {
                 self.view = Some(View {
                     epoch,
@@ -230,26 +230,25 @@ impl Talk {
     }
 
     /// A filled-in form, or a session that must go on longer; never somebody else.
-    async fn hello_again(
-        &mut self,
-        websocket: &mut WebSocket,
-        session: Option<String>,
-        jwt: Option<String>,
-        form: Option<std::collections::BTreeMap<String, String>>,
-    ) -> Result<(), End> {
-        let mut visitor = match (&session, &jwt) {
-            (None, None) => (*self.visitor).clone(),
-            (session, jwt) => identify(&self.chat, session.as_deref(), jwt.as_deref())?,
+    async fn hello_again(&mut self, websocket: &mut WebSocket, hello: Hello) -> Result<(), End> {
+        let mut visitor = match hello {
+            Hello {
+                session: None,
+                jwt: None,
+                link: None,
+                ..
+            } => (*self.visitor).clone(),
+            _ => identify(&self.chat, &hello)?,
         };
         let filled = match visitor.thread == self.visitor.thread {
-            true => visitor.fill_in(form.unwrap_or_default(), &self.chat.settings.form),
+            true => visitor.fill_in(hello.form.unwrap_or_default(), &self.chat.settings.form),
             false => Err("a socket has one visitor: open another for another".to_owned()),
         };
         if let Err(detail) = filled {
             return self.complain(websocket, &Malformed { detail, id: None }).await;
         }
         *self.visitor = visitor;
-        hello(&self.chat, websocket, &self.visitor).await
+        say_hello(&self.chat, websocket, &self.visitor).await
     }
 
     async fn send(
@@ -278,13 +277,14 @@ impl Talk {
             return write(websocket, &saying).await;
         }
         let chat = self.chat.clone();
-        let parsed = match parse::sent(&chat.account, &chat.keys, &self.visitor, &id, said, &files) {
+        let now = now();
+        let parsed = match parse::sent(&chat.account, &chat.keys, &self.visitor, &id, said, &files, now) {
             Ok(parsed) => parsed,
             Err(Unparsed::Rejected { reason: detail } | Unparsed::Parked { reason: detail }) => {
                 return self.complain(websocket, &Malformed { detail, id: Some(id) }).await;
             }
         };
-        let input = parse::input(&chat.account, &chat.keys, &self.visitor, text.into(), now());
+        let input = parse::input(&chat.account, &chat.keys, &self.visitor, text.into(), now);
         let inbox = self.live.inbox().clone();
         self.watch.expect();
         self.taking = Some(Box::pin(async move { accept(&chat, &inbox, &input, parsed, id).await }));

@@ -37,7 +37,8 @@ impl Deliverer {
         };
         let sending = AssertUnwindSafe(async {
             let deadline = account.channel.send_deadline();
-            let sent = timeout(deadline, account.channel.send(outbound, &files)).await;
+            let outbound = self.with_way_back(claimed);
+            let sent = timeout(deadline, account.channel.send(&outbound, &files)).await;
             sent.unwrap_or_else(|_| Sent::Unknown {
                 error: format!("no answer within {} s", deadline.as_secs()),
             })

@@ -27,8 +27,9 @@ pub(super) struct Whose {
     pub lines: Vec<String>,
 }
 
-/// The contact that wrote the message, a new one if need be. What it is vouched for
-/// becomes its own; who answered for a claim stays a contact that can be parted.
+/// The contact that wrote the message, a new one if need be. Each identity keeps a
+/// contact of its own: what proves that two are one person joins these, and can be
+/// taken back.
 pub(super) fn whose(
     event: &Event,
     message_id: &MessageId,
@@ -39,31 +40,44 @@ pub(super) fn whose(
 ) -> Whose {
     let vouched = vouched(message_id, message);
     let answered = answered(message_id, message, verdict, context);
-    let mut proven = vouched.clone();
+    let mut proven = Vec::new();
     match &answered {
         Some((_, identity, proof)) => proven.push((identity.clone(), proof.clone())),
-        None if message.sender.verified || proven.is_empty() => {
+        None if message.sender.verified || vouched.is_empty() => {
             let message_id = message_id.clone();
             proven.push((message.sender.identity(), Proof::Sender { message_id }));
         }
         None => {}
     }
-    let mut known = proven.iter().filter_map(|(identity, _)| context.contacts.get(identity));
-    let mut whose = match known.find(|contact| !is_other_user(contact, &vouched, context)) {
-        Some(known) => Whose {
-            contact_id: known.clone(),
-            changes: Changes::default(),
-            lines: Vec::new(),
-        },
-        None => Whose::met(event, message_id, message, &proven),
+    proven.extend(vouched.iter().cloned());
+    let is_another = |identity: &Identity| {
+        let owner = context.contacts.get(identity);
+        owner.is_some_and(|owner| is_other_user(owner, &vouched, context))
+    };
+    // Who sits at the browser of another user is nobody that we know.
+    let own = proven.iter().find(|(identity, _)| !is_another(identity));
+    let met = Met {
+        event,
+        message_id,
+        name: message.sender.name.as_deref(),
+    };
+    let mut whose = match own {
+        Some((identity, proof)) => Whose::author(&met, identity, proof, context),
+        None => Whose::stranger(&met, message.sender.identity()),
     };
     if let Some((contact, _, proof)) = &answered {
         whose.is_one_with(contact, proof, context, now);
     }
     for (identity, proof) in &proven {
+        if own.is_some_and(|(own, _)| own == identity) {
+            continue;
+        }
         match context.contacts.get(identity) {
-            None => whose.owns(identity, proof),
-            Some(other) if is_other_user(other, &vouched, context) => {
+            None => {
+                let other = whose.meets(&met, identity, proof);
+                whose.is_one_with(&other, proof, context, now);
+            }
+            Some(other) if is_another(identity) => {
                 let line = format!("{other}: another user of the same site than {}", whose.contact_id);
                 whose.lines.push(line);
             }
@@ -74,6 +88,26 @@ pub(super) fn whose(
     whose
 }
 
+/// How we met whom we did not know.
+struct Met<'a> {
+    event: &'a Event,
+    message_id: &'a MessageId,
+    name: Option<&'a str>,
+}
+
+impl Met<'_> {
+    fn contact(&self, id: ContactId, identity: Identity, created_at: Moment) -> Contact {
+        Contact {
+            id,
+            name: self.name.map(str::to_owned),
+            identity,
+            created_at,
+            head: None,
+            version: 0,
+        }
+    }
+}
+
 /// What the channel vouches for beside the sender.
 fn vouched(message_id: &MessageId, message: &Message) -> Vec<(Identity, Proof)> {
     let mut vouched: Vec<(Identity, Proof)> = Vec::new();
@@ -81,9 +115,17 @@ fn vouched(message_id: &MessageId, message: &Message) -> Vec<(Identity, Proof)> 
         let identity = party.identity();
         let is_new = identity != message.sender.identity() && vouched.iter().all(|(known, _)| *known != identity);
         if is_new {
-            let proof = Proof::Vouched {
-                message_id: message_id.clone(),
-                identity: identity.clone(),
+            let (message_id, identity) = (message_id.clone(), identity.clone());
+            let proof = match &message.evidence.opened {
+                Some(question) => Proof::Opened {
+                    message_id,
+                    question: question.clone(),
+                    identity: identity.clone(),
+                },
+                None => Proof::Vouched {
+                    message_id,
+                    identity: identity.clone(),
+                },
             };
             vouched.push((identity, proof));
         }
@@ -154,17 +196,23 @@ impl Whose {
         head(contact) == head(&self.contact_id)
     }
 
-    /// A contact that we had not met before.
-    fn met(event: &Event, message_id: &MessageId, message: &Message, proven: &[(Identity, Proof)]) -> Self {
-        let identity = proven.first().map(|(identity, _)| identity.clone());
-        let contact = Contact {
-            id: ContactId::met_by(message_id),
-            name: message.sender.name.clone(),
-            identity: identity.unwrap_or_else(|| message.sender.identity()),
-            created_at: event.received_at,
-            head: None,
-            version: 0,
-        };
+    /// Whose this identity is; a contact that we had not met before, if it is nobody's.
+    fn author(met: &Met<'_>, identity: &Identity, proof: &Proof, context: &Context) -> Self {
+        if let Some(known) = context.contacts.get(identity) {
+            return Self {
+                contact_id: known.clone(),
+                changes: Changes::default(),
+                lines: Vec::new(),
+            };
+        }
+        let mut whose = Self::stranger(met, identity.clone());
+        whose.owns(whose.contact_id.clone(), identity, proof);
+        whose
+    }
+
+    /// Somebody whom nothing tells from anybody else, or not yet.
+    fn stranger(met: &Met<'_>, identity: Identity) -> Self {
+        let contact = met.contact(ContactId::met_by(met.message_id), identity, met.event.received_at);
         Self {
             contact_id: contact.id.clone(),
             changes: Changes {
@@ -175,10 +223,21 @@ impl Whose {
         }
     }
 
-    fn owns(&mut self, identity: &Identity, proof: &Proof) {
+    /// A contact that the message makes known beside its author, and a moment later.
+    fn meets(&mut self, met: &Met<'_>, identity: &Identity, proof: &Proof) -> ContactId {
+        let id = ContactId::vouched_by(met.message_id, &identity.scheme, &identity.address);
+        let at = met.event.received_at.plus_ms(1);
+        self.changes
+            .contacts
+            .push(met.contact(id.clone(), identity.clone(), at));
+        self.owns(id.clone(), identity, proof);
+        id
+    }
+
+    fn owns(&mut self, contact_id: ContactId, identity: &Identity, proof: &Proof) {
         self.changes.identities.push(Owned {
             identity: identity.clone(),
-            contact_id: self.contact_id.clone(),
+            contact_id,
             proof: Some(proof.clone()),
         });
     }
@@ -234,6 +293,7 @@ impl Proof {
         match self {
             Self::Sender { .. } => "the sender's verified address",
             Self::Vouched { .. } => "an identity that the channel vouches for",
+            Self::Opened { .. } => "a link that was opened in a message that went to this address alone",
             Self::Answered { .. } => "an answer to a message that went to this address alone",
             Self::Person { .. } => "the word of a person of the desk",
         }

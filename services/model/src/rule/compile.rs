@@ -204,8 +204,7 @@ fn leaf(field: &str, operator: &str, value: &Value) -> Result<Leaf, String> {
         let near = synonym.map_or_else(|| nearest(operator, OPERATORS.into_iter()), |(_, right)| Some(*right));
         return Err(unknown("operator", operator, near, OPERATORS.into_iter()));
     }
-    let (is_negated, ask) =
-        ask(field_type, operator, value).map_err(|fault| format!("{field} {operator}: {fault}"))?;
+    let (is_negated, ask) = ask(field_type, operator, value).map_err(|fault| format!("{field} {operator}: {fault}"))?;
     Ok(Leaf {
         field: field.to_owned(),
         operator: operator.to_owned(),

@@ -26,6 +26,7 @@ on_both!(
     a_message_that_arrived_is_not_tried_again,
     people_settle_and_resend,
     an_unreadable_message_fails_by_itself,
+    a_message_that_is_not_even_text_fails_by_itself,
 );
 
 const PERIOD: Duration = Duration::from_secs(30);
@@ -355,4 +356,25 @@ async fn an_unreadable_message_fails_by_itself(database: &Database) {
         error.starts_with("it cannot be read any more: the JSON of column content"),
         "{error}"
     );
+}
+
+/// SQLite keeps whatever it is given; PostgreSQL never takes such a text.
+async fn a_message_that_is_not_even_text_fails_by_itself(database: &Database) {
+    let store = database.store().await;
+    let (lease, _) = given(&store).await;
+    let mut transaction = store.begin("spoiling a message").await.unwrap();
+    if !transaction.is_postgres() {
+        sql(
+            "UPDATE messages SET content = CAST(x'7bff7d' AS TEXT) WHERE id = $1",
+            "spoiling a message",
+        )
+        .bind(reply_id(11).as_str())
+        .execute(&mut transaction)
+        .await
+        .unwrap();
+        transaction.commit("spoiling a message").await.unwrap();
+        assert_eq!(ids(&claim(&store, &lease, at(1)).await), [reply_id(13)]);
+        assert_eq!(state(&store, 12).await, Some(DeliveryState::Queued));
+        assert_eq!(ids(&claim(&store, &lease, at(2)).await), [reply_id(12)]);
+    }
 }

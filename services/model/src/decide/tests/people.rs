@@ -178,6 +178,47 @@ fn what_a_person_has_parted_stays_parted() {
 }
 
 #[test]
+fn what_a_channel_vouches_for_can_be_parted_too() {
+    let parted: &[&str] = &["email:a", "s:1", "user:u"];
+    let check = |messages: &[&str]| {
+        let mut desk = Desk::new(json!([]));
+        let heard = desk.hear(messages).pop().unwrap();
+        assert_eq!(desk.persons(), ["email:a s:1 user:u"], "{messages:?}");
+        desk.part_all();
+        assert_eq!(desk.persons(), parted, "{messages:?}");
+        // The sender stays the author, and nothing merges them again.
+        let again = desk.hear(&["s:1 user:u email:a"]).remove(0);
+        assert_eq!(desk.persons(), parted, "{messages:?}");
+        assert_eq!(again.messages[0].author, heard.messages[0].author, "{messages:?}");
+    };
+    check(&["s:1 user:u email:a"]);
+    check(&["s:1", "s:1 user:u email:a"]);
+    check(&["email:a", "s:1 email:a", "s:1 user:u"]);
+    check(&["user:u", "email:a", "s:1", "s:1 user:u email:a"]);
+}
+
+#[test]
+fn a_link_that_was_opened_shows_as_the_evidence() {
+    let question = MessageId::authored("agnes", "k1");
+    for before in [&["s:1"][..], &["s:1", "email:a"]] {
+        let mut desk = Desk::new(json!([]));
+        desk.hear(before);
+        let mut message = of("s:1 email:a");
+        message.evidence.opened = Some(question.clone());
+        let changes = desk.receive(&desk.event("bot", "opened", message));
+        assert_eq!(desk.persons(), ["email:a s:1"], "{before:?}");
+        let proofs: Vec<&Proof> = changes.merges.values().map(|merge| &merge.row.proof).collect();
+        let opened = |proof: &&Proof| {
+            matches!(proof, Proof::Opened { question: asked, identity, .. }
+            if *asked == question && identity.address == "a")
+        };
+        assert!(proofs.len() == 1 && proofs.iter().all(opened), "{proofs:?}");
+        desk.part_all();
+        assert_eq!(desk.persons(), ["email:a", "s:1"], "{before:?}");
+    }
+}
+
+#[test]
 fn a_person_has_one_open_ticket() {
     let mut desk = Desk::new(json!([]));
     desk.receive(&desk.event("support", "other queue", of("s:1")));
@@ -316,8 +357,9 @@ fn claims_are_kept_and_prove_nothing() {
     };
     let changes = desk.hear(&["s:1 email:A@x? phone:+1? user:u"]).remove(0);
     assert_eq!(claimed(&changes), ["email:a@x", "phone:+1"]);
-    assert!(changes.merges.is_empty() && changes.identities.len() == 2);
-    assert!(matches!(changes.identities[0].proof, Some(Proof::Vouched { .. })));
+    assert_eq!((changes.merges.len(), changes.identities.len()), (1, 2));
+    assert!(matches!(changes.identities[0].proof, Some(Proof::Sender { .. })));
+    assert!(matches!(changes.identities[1].proof, Some(Proof::Vouched { .. })));
     let long = format!("s:1 email:{}?", "a".repeat(321));
     let many = (0..20).map(|n| format!("email:{n}?")).collect::<Vec<_>>().join(" ");
     assert_eq!(claimed(&desk.hear(&[&long]).remove(0)).len(), 0);
