@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use bus::{Blobs, DESK, EVENTS, Error};
+use bus::{Blobs, Bus, DESK, EVENTS, Error};
 use model::context::Announcement;
 use model::event::{Body, Event, RawContent};
 use model::time::Moment;
@@ -48,6 +48,11 @@ pub fn all() -> Vec<(&'static str, Case)> {
     ]
 }
 
+/// With patience: how fast a Kafka that has just started is, is not the question here.
+async fn publish(bus: &Bus, event: Event) -> Result<(), Error> {
+    bus.publish_unspooled(event, Duration::from_secs(30)).await
+}
+
 async fn what_is_published_can_be_read(world: World) {
     let bus = world.open().await;
     let mut reader = bus.reader(EVENTS, &world.account).await.unwrap();
@@ -71,7 +76,7 @@ async fn a_thread_keeps_its_order(world: World) {
         let bus = bus.clone();
         writers.spawn(async move {
             for event in events {
-                bus.publish(event).await.unwrap();
+                publish(&bus, event).await.unwrap();
             }
         });
     }
@@ -93,11 +98,11 @@ async fn a_thread_keeps_its_order(world: World) {
 async fn a_waiting_reader_is_woken(world: World) {
     let bus = world.open().await;
     let mut reader = bus.reader(EVENTS, &world.account).await.unwrap();
-    bus.publish(world.event("t", 0)).await.unwrap();
+    publish(&bus, world.event("t", 0)).await.unwrap();
     world.read(&mut reader, 1).await;
     for number in 1..10 {
         let waiting = world.read(&mut reader, 1);
-        let publishing = bus.publish(world.event("t", number));
+        let publishing = publish(&bus, world.event("t", number));
         let (read, published) = tokio::join!(waiting, publishing);
         published.unwrap();
         assert_eq!(number_of(&read[0]), number);
@@ -108,7 +113,7 @@ async fn a_waiting_reader_is_woken(world: World) {
 async fn seeking_goes_back_and_forth(world: World) {
     let bus = world.open().await;
     for number in 0..300 {
-        bus.publish(world.event("t", number)).await.unwrap();
+        publish(&bus, world.event("t", number)).await.unwrap();
     }
     let mut reader = bus.reader(EVENTS, &world.account).await.unwrap();
     // Only the partition of thread t counts; another run's records may lie before.
@@ -150,7 +155,7 @@ async fn a_reader_that_leaves_loses_nothing(world: World) {
     let bus = world.open().await;
     let mut first = bus.reader(EVENTS, &world.account).await.unwrap();
     for number in 0..100 {
-        bus.publish(world.event(&format!("t{}", number % 10), number))
+        publish(&bus, world.event(&format!("t{}", number % 10), number))
             .await
             .unwrap();
     }
@@ -163,7 +168,7 @@ async fn a_reader_that_leaves_loses_nothing(world: World) {
     }
     drop(first);
     for number in 100..200 {
-        bus.publish(world.event(&format!("t{}", number % 10), number))
+        publish(&bus, world.event(&format!("t{}", number % 10), number))
             .await
             .unwrap();
     }
@@ -175,7 +180,7 @@ async fn a_reader_that_leaves_loses_nothing(world: World) {
 
 async fn a_restart_goes_on(world: World) {
     let bus = world.open().await;
-    bus.publish(world.event("t", 0)).await.unwrap();
+    publish(&bus, world.event("t", 0)).await.unwrap();
     let mut reader = bus.reader(EVENTS, &world.account).await.unwrap();
     world.read(&mut reader, 1).await;
     let before: i64 = bus.end_offsets(EVENTS).await.unwrap().iter().map(|(_, end)| end).sum();
@@ -183,7 +188,7 @@ async fn a_restart_goes_on(world: World) {
     drop((reader, bus));
 
     let bus = world.open().await;
-    bus.publish(world.event("t", 1)).await.unwrap();
+    publish(&bus, world.event("t", 1)).await.unwrap();
     let after: i64 = bus.end_offsets(EVENTS).await.unwrap().iter().map(|(_, end)| end).sum();
     assert!(after > before);
     let mut reader = bus.reader(EVENTS, &format!("{}-2", world.account)).await.unwrap();
@@ -202,7 +207,7 @@ async fn fifty_publish_at_once(world: World) {
         let bus = bus.clone();
         writers.spawn(async move {
             for event in events {
-                bus.publish(event).await.unwrap();
+                publish(&bus, event).await.unwrap();
             }
         });
     }
@@ -228,7 +233,7 @@ async fn large_raw_bytes_become_a_blob(world: World) {
     for (number, length) in [256 * 1024, 256 * 1024 + 1, 3_000_000].into_iter().enumerate() {
         let mut event = world.event("t", number);
         event.raw.content = RawContent::Inline(vec![7; length]);
-        bus.publish(event).await.unwrap();
+        publish(&bus, event).await.unwrap();
     }
     let read = world.read(&mut reader, 3).await;
     assert_eq!(read[0].raw.content, RawContent::Inline(vec![7; 256 * 1024]));
@@ -255,14 +260,14 @@ async fn a_huge_message_loses_nothing(world: World) {
     };
     message.text = text.clone();
     message.html = Some(html.clone());
-    bus.publish(event).await.unwrap();
+    publish(&bus, event).await.unwrap();
 
     let mut crowded = world.event("t", 1);
     let Body::MessageReceived(message) = &mut crowded.body else {
         unreachable!();
     };
     message.external_ids = vec!["<an-id-of-some-length@example.com>".to_owned(); 50_000];
-    bus.publish(crowded.clone()).await.unwrap();
+    publish(&bus, crowded.clone()).await.unwrap();
 
     let read = world.read(&mut reader, 2).await;
     let Body::MessageReceived(message) = &read[0].body else {
@@ -308,7 +313,7 @@ async fn announcements_are_kept_in_order(world: World) {
 
 async fn seeking_beyond_the_end_is_refused(world: World) {
     let bus = world.open().await;
-    bus.publish(world.event("t", 0)).await.unwrap();
+    publish(&bus, world.event("t", 0)).await.unwrap();
     let mut reader = bus.reader(EVENTS, &world.account).await.unwrap();
     let batch = loop {
         let batch = next(&mut reader, 100).await;
