@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::reader::LocalReader;
 use self::writer::{Job, Writer};
 use crate::Error;
-use crate::wire::Encoded;
+use crate::wire::{Encoded, Headers};
 
 /// A log file, open.
 #[derive(Clone)]
@@ -80,7 +80,7 @@ pub(crate) struct Held {
     pub totals: Totals,
     /// When the oldest record was appended.
     pub oldest_at: Option<Moment>,
-    pub oldest_headers: Vec<(String, String)>,
+    pub oldest_headers: Headers,
 }
 
 /// What one read brings at most, besides its number of records.
@@ -388,7 +388,7 @@ fn entry(row: &SqliteRow) -> Result<Entry, sqlx::Error> {
     })
 }
 
-fn headers(row: &SqliteRow, column: usize) -> Result<Vec<(String, String)>, sqlx::Error> {
+fn headers(row: &SqliteRow, column: usize) -> Result<Headers, sqlx::Error> {
     let text: &str = row.try_get(column)?;
     serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

@@ -236,7 +236,11 @@ pub async fn refused_events(path: &Path, show: impl FnMut(RefusedEvent)) -> Resu
         show(RefusedEvent {
             reason: reason.unwrap_or_default(),
             key: record.key,
-            headers: record.headers,
+            headers: record
+                .headers
+                .into_iter()
+                .map(|(name, value)| (name.into(), value))
+                .collect(),
             value: record.value,
         });
     };
@@ -412,7 +416,7 @@ impl Forwarder {
             reason,
             "kafka refuses an event for good, it is set aside in the spool; see `tributary spool status`"
         );
-        record.headers.push((REASON.to_owned(), reason));
+        record.headers.push((REASON.into(), reason));
         self.spool.log.append(ASIDE, vec![record], u64::MAX).await?;
         Ok(())
     }

@@ -6,6 +6,8 @@ mod desk;
 mod event;
 mod hint;
 
+use std::borrow::Cow;
+
 use model::context::Announcement;
 use model::event::{Body, Event};
 use model::time::Moment;
@@ -28,9 +30,12 @@ mod proto {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Encoded {
     pub key: String,
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     pub value: Vec<u8>,
 }
+
+/// Name and value, in their order.
+pub(crate) type Headers = Vec<(Cow<'static, str>, String)>;
 
 /// A decoding error is kept with the parked input: never longer than this.
 const REASON_MAX_CHARS: usize = 200;
@@ -61,7 +66,7 @@ pub(crate) fn encode(event: Event) -> Encoded {
         &event.thread_key,
     );
     if let Some(traceparent) = &event.traceparent {
-        headers.push(("traceparent".to_owned(), traceparent.clone()));
+        headers.push(("traceparent".into(), traceparent.clone()));
     }
     Encoded {
         key: event.thread_key.clone(),
@@ -100,17 +105,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Event, Undecodable> {
 
 /// CloudEvents 1.0, Kafka protocol binding, binary content mode. A subject must
 /// not be empty if it is there.
-fn cloud_event_headers(id: String, source: String, kind: String, time: Moment, subject: &str) -> Vec<(String, String)> {
+fn cloud_event_headers(id: String, source: String, kind: String, time: Moment, subject: &str) -> Headers {
     let mut headers = vec![
-        ("ce_specversion".to_owned(), "1.0".to_owned()),
-        ("ce_id".to_owned(), id),
-        ("ce_source".to_owned(), source),
-        ("ce_type".to_owned(), kind),
-        ("ce_time".to_owned(), time.to_string()),
-        ("content-type".to_owned(), "application/protobuf".to_owned()),
+        ("ce_specversion".into(), "1.0".to_owned()),
+        ("ce_id".into(), id),
+        ("ce_source".into(), source),
+        ("ce_type".into(), kind),
+        ("ce_time".into(), time.to_string()),
+        ("content-type".into(), "application/protobuf".to_owned()),
     ];
     if !subject.is_empty() {
-        headers.push(("ce_subject".to_owned(), subject.to_owned()));
+        headers.push(("ce_subject".into(), subject.to_owned()));
     }
     headers
 }
@@ -451,7 +456,7 @@ mod tests {
         let found: Vec<_> = record
             .headers
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .map(|(name, value)| (name.as_ref(), value.as_str()))
             .collect();
         assert_eq!(found, expected);
 

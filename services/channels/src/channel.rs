@@ -182,12 +182,12 @@ impl Input {
     }
 
     /// As it travels with an event.
-    pub fn to_raw(&self) -> Raw {
+    pub fn into_raw(self) -> Raw {
         Raw {
-            content: RawContent::Inline(self.body.to_vec()),
-            method: self.method.clone(),
-            url: self.url.clone(),
-            headers: self.headers.clone(),
+            content: RawContent::Inline(self.body.into()),
+            method: self.method,
+            url: self.url,
+            headers: self.headers,
         }
     }
 }

@@ -20,7 +20,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
-use tower_http::catch_panic::CatchPanicLayer;
+use futures_util::FutureExt;
 use tracing::Instrument;
 
 use self::body::{BOUNDS, Bounds, Room, SMALL_BODY_BYTES};
@@ -86,7 +86,6 @@ fn routes_within(accounts: Accounts, inbox: Inbox, bounds: Bounds) -> Router {
         .method_not_allowed_fallback(async || method_not_allowed("this takes another method, see the header `allow`"))
         .with_state(gateway)
         .fallback(not_found)
-        .layer(CatchPanicLayer::custom(|_| fault()))
 }
 
 /// The one 404 of the public listener.
@@ -117,9 +116,10 @@ async fn shake_hands(
         Bytes::new(),
         channel,
     );
-    match channel.handshake(&input) {
-        Some(answer) => answered(answer),
-        None => {
+    match catch_unwind(AssertUnwindSafe(|| channel.handshake(&input))) {
+        Ok(Some(answer)) => answered(answer),
+        Err(_) => fault(),
+        Ok(None) => {
             let detail = "nothing can be fetched here, only posted";
             let mut response = method_not_allowed(detail);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
@@ -144,9 +144,10 @@ async fn receive(
     let name = &door.account.plan.name;
     let span = tracing::info_span!("receive", account.name = name, traceparent);
     let handled = gateway.handle(door, request, &traceparent).instrument(span.clone());
-    let mut response = match handled.await {
-        Ok(answer) => answered(answer),
-        Err(refused) => span.in_scope(|| gateway.refuse(name, refused)),
+    let mut response = match AssertUnwindSafe(handled).catch_unwind().await {
+        Ok(Ok(answer)) => answered(answer),
+        Ok(Err(refused)) => span.in_scope(|| gateway.refuse(name, refused)),
+        Err(_) => fault(),
     };
     if let Ok(request_id) = HeaderValue::from_str(&traceparent[3..35]) {
         let name = HeaderName::from_static("x-request-id");
@@ -173,7 +174,7 @@ impl Gateway {
             Ok(Parsed { events, answer }) => {
                 let accepted = self
                     .inbox
-                    .accept(&plan.name, &plan.channel, &input, events, Arrival::Pushed);
+                    .accept(&plan.name, &plan.channel, input, events, Arrival::Pushed);
                 return accepted.await.map(|()| answer).map_err(Refused::from);
             }
             Err(Unparsed::Rejected { reason }) => return Err(Refused::Malformed(reason)),

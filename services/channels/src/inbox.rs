@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use model::event::{Body, Event, Raw, RawContent};
 use model::id::{MessageId, event_id, sha256_hex};
 use model::inbound::{Inbound, What};
+use model::time::Moment;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -103,27 +104,31 @@ impl Inbox {
         &self,
         account: &str,
         channel: &str,
-        input: &Input,
+        input: Input,
         events: Vec<Inbound>,
         arrival: Arrival,
     ) -> Result<(), bus::Error> {
         let begun = Instant::now();
-        let traceparent = traceparent(input);
-        let mut stamped = Vec::with_capacity(events.len());
-        let mut blobs = Vec::new();
+        let mut named = Vec::with_capacity(events.len());
         for mut inbound in events {
             if inbound.external_id.trim().is_empty() {
                 let reason = "the channel found no external id in it";
-                self.park(account, channel, input, reason, arrival).await?;
-                continue;
-            }
-            if let What::Parked { reason } = &inbound.what {
-                let piece = piece(input, inbound.raw.take());
+                self.park(account, channel, &input, reason, arrival).await?;
+            } else if let What::Parked { reason } = &inbound.what {
+                let piece = piece(&input, inbound.raw.take());
                 self.park(account, channel, &piece, reason, arrival).await?;
-                continue;
+            } else {
+                named.push(inbound);
             }
+        }
+        let (traceparent, received_at) = (traceparent(&input), input.received_at);
+        let mut stamped = Vec::with_capacity(named.len());
+        let mut blobs = Vec::new();
+        // The last of them takes what arrived, the others a copy.
+        let raws = std::iter::repeat_n(to_raw(input), named.len());
+        for (mut inbound, raw) in named.into_iter().zip(raws) {
             blobs.append(&mut inbound.blobs);
-            stamped.push(stamp(account, channel, input, inbound, &traceparent));
+            stamped.push(stamp(account, channel, raw, received_at, inbound, &traceparent));
         }
         let count = stamped.len() as u64;
         try_join_all(blobs.into_iter().map(|bytes| self.bus.blobs().put(bytes))).await?;
@@ -243,7 +248,14 @@ fn is_traceparent(text: &str) -> bool {
     is_known_length && &text[..2] != "ff" && !is_zero(3..35) && !is_zero(36..52)
 }
 
-fn stamp(account: &str, channel: &str, input: &Input, inbound: Inbound, traceparent: &str) -> Event {
+fn stamp(
+    account: &str,
+    channel: &str,
+    mut raw: Raw,
+    received_at: Moment,
+    inbound: Inbound,
+    traceparent: &str,
+) -> Event {
     let realm = inbound.realm.as_text(account);
     let external_id = text::without_nul(inbound.external_id);
     let (id, body) = match inbound.what {
@@ -268,11 +280,9 @@ fn stamp(account: &str, channel: &str, input: &Input, inbound: Inbound, tracepar
             Body::Parked { reason },
         ),
     };
-    let mut raw = to_raw(input);
     if let Some(bytes) = inbound.raw {
         raw.content = RawContent::Inline(bytes);
     }
-    let received_at = input.received_at;
     Event {
         id,
         account: account.to_owned(),
@@ -298,7 +308,7 @@ fn unparsed(what: &str, account: &str, channel: &str, input: &Input, body: Body)
         received_at: input.received_at,
         provider_sequence: None,
         traceparent: Some(traceparent(input)),
-        raw: to_raw(input),
+        raw: to_raw(input.clone()),
         body,
     }
 }
@@ -333,8 +343,8 @@ fn thread_key(account: &str, thread: &str) -> String {
     }
 }
 
-fn to_raw(input: &Input) -> Raw {
-    let mut raw = input.to_raw();
+fn to_raw(input: Input) -> Raw {
+    let mut raw = input.into_raw();
     raw.headers.retain(|(name, _)| name != TRACEPARENT);
     for (_, value) in &mut raw.headers {
         *value = text::without_nul(std::mem::take(value));
@@ -404,9 +414,13 @@ mod tests {
     use model::event::{DeliveryReport, DeliveryState, Message};
     use model::evidence::Evidence;
     use model::inbound::Realm;
-    use model::time::Moment;
 
     use super::*;
+
+    fn stamped(account: &str, channel: &str, input: &Input, inbound: Inbound, traceparent: &str) -> Event {
+        let raw = to_raw(input.clone());
+        stamp(account, channel, raw, input.received_at, inbound, traceparent)
+    }
 
     fn input(headers: &[(&str, &str)], body: &str) -> Input {
         let headers = headers
@@ -462,7 +476,7 @@ mod tests {
         let mut given = inbound("e1", "t\0", message("x\0y"));
         given.occurred_at = Some(Moment::from_ms(2_000));
         given.raw = Some(b"part".to_vec());
-        let event = stamp("a", "webhook", &input, given, "00-trace");
+        let event = stamped("a", "webhook", &input, given, "00-trace");
         assert_eq!(event.id, MessageId::received("a", "webhook", "e1").as_str());
         assert_eq!(event.thread_key, "a/t\u{fffd}");
         assert_eq!(event.occurred_at, Moment::from_ms(1_000));
@@ -484,7 +498,7 @@ mod tests {
                 state,
                 error: None,
             };
-            stamp(
+            stamped(
                 "a",
                 "sms",
                 &input(&[], ""),

@@ -287,7 +287,7 @@ impl Talk {
         let input = parse::input(&chat.account, &chat.keys, &self.visitor, text.into(), now);
         let inbox = self.live.inbox().clone();
         self.watch.expect();
-        self.taking = Some(Box::pin(async move { accept(&chat, &inbox, &input, parsed, id).await }));
+        self.taking = Some(Box::pin(async move { accept(&chat, &inbox, input, parsed, id).await }));
         Ok(())
     }
 
@@ -304,7 +304,7 @@ impl Talk {
             let events = unread.iter().map(|id| parse::read(&thread, id)).collect();
             let accepted = live
                 .inbox()
-                .accept(&chat.account, parse::CHANNEL, &input, events, Arrival::Pushed);
+                .accept(&chat.account, parse::CHANNEL, input, events, Arrival::Pushed);
             if let Err(error) = accepted.await {
                 tracing::debug!(account.name = chat.account, %error, "read mark not taken");
             }
@@ -480,7 +480,7 @@ impl View {
 }
 
 /// Into the log, and only then the answer (C1).
-async fn accept(chat: &Chat, inbox: &Inbox, input: &Input, parsed: Parsed, id: String) -> Taken {
+async fn accept(chat: &Chat, inbox: &Inbox, input: Input, parsed: Parsed, id: String) -> Taken {
     let accepted = inbox.accept(&chat.account, parse::CHANNEL, input, parsed.events, Arrival::Pushed);
     match accepted.await {
         Ok(()) => Taken::Acknowledged(parsed.answer.body),

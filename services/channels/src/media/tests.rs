@@ -106,7 +106,7 @@ impl House {
             received_at: now(),
             provider_sequence: None,
             traceparent: None,
-            raw: input.to_raw(),
+            raw: input.into_raw(),
             body: Body::MessageReceived(message),
         };
         let book = self.store.book().await.unwrap();

@@ -32,7 +32,7 @@ impl Source {
             let (account, channel) = (&self.account, &self.channel);
             let accepted = self
                 .inbox
-                .accept(account, channel, input, parsed.events, Arrival::Pulled);
+                .accept(account, channel, input.clone(), parsed.events, Arrival::Pulled);
             match accepted.await {
                 Ok(()) => return Ok(()),
                 Err(bus::Error::Malformed(reason)) => return self.park(input, &reason).await,

@@ -180,13 +180,13 @@ async fn replay(checked: &Checked, store: &Store, bus: &Bus, inbox: &Inbox, id: 
     {
         bail!("its signature is still wrong: {}", bad.reason);
     }
-    let events = accept(account, inbox, &input).await?;
+    let events = accept(account, inbox, input).await?;
     store.mark_replayed(id, Moment::from(SystemTime::now())).await?;
     Ok(events)
 }
 
-async fn accept(account: &Account, inbox: &Inbox, input: &Input) -> Result<usize> {
-    let parsed = match account.channel.parse(input) {
+async fn accept(account: &Account, inbox: &Inbox, input: Input) -> Result<usize> {
+    let parsed = match account.channel.parse(&input) {
         Ok(parsed) => parsed,
         Err(Unparsed::Rejected { reason } | Unparsed::Parked { reason }) => {
             bail!("it still cannot be read: {reason}")
