@@ -98,6 +98,10 @@ pub async fn saturate(target: &Target, connections: usize, time: Duration) -> Re
             anyhow::Ok(latencies_us)
         });
     }
+    outcome(clients, time).await
+}
+
+async fn outcome(mut clients: JoinSet<Result<Vec<u64>>>, time: Duration) -> Result<Outcome> {
     let mut latencies_us = Vec::new();
     while let Some(client) = clients.join_next().await {
         latencies_us.extend(client??);
@@ -110,6 +114,31 @@ pub async fn saturate(target: &Target, connections: usize, time: Duration) -> Re
         seconds: time.as_secs_f64(),
         p99_ms,
     })
+}
+
+/// Sends at this rate for `time`, whatever the answers take: the latency is counted
+/// from the moment a request was due, so that one that waits makes the next late.
+pub async fn pace(target: &Target, per_second: f64, time: Duration) -> Result<Outcome> {
+    const CONNECTIONS: u32 = 64;
+    let interval = Duration::from_secs_f64(f64::from(CONNECTIONS) / per_second);
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for n in 0..CONNECTIONS {
+        let target = target.clone();
+        clients.spawn(async move {
+            let mut connection = Connection::open(target.address).await?;
+            let mut latencies_us = Vec::new();
+            let mut due = began + interval.mul_f64(f64::from(n) / f64::from(CONNECTIONS));
+            while due < began + time {
+                tokio::time::sleep_until(due.into()).await;
+                connection.exchange(&target.request(BODY_BYTES, 10)?).await?;
+                latencies_us.push(due.elapsed().as_micros() as u64);
+                due += interval;
+            }
+            anyhow::Ok(latencies_us)
+        });
+    }
+    outcome(clients, time).await
 }
 
 /// One kept-alive connection.
