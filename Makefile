@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything listens on loopback only.
 .DEFAULT_GOAL := help
-.PHONY: help deps run demo stack test check peers bench clean-dev
+.PHONY: help deps run demo stack test check peers bench faults clean-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ peers: ## lets the vendors' own libraries sign what we verify (fetches them from
 bench: deps ## measures speed and memory in a release build; results also in bench/results.json
 	cargo build --release --quiet --workspace --bins
 	target/release/bench
+
+faults: deps ## breaks everything for MINUTES=1 (SEED=… repeats a run), and judges what was lost or doubled
+	@cargo build --quiet --workspace --bins
+	@SEED=$(SEED) MINUTES=$(MINUTES) target/debug/faults
 
 clean-dev: ## forgets the data of `make run` and what `make deps` fetched
 	rm -rf data .dev

@@ -9,7 +9,6 @@
 //! that disturb others (servers and processes that go away, a vendor that keeps its
 //! messages waiting) run alone, at last.
 
-mod office;
 mod stories;
 
 use std::pin::Pin;

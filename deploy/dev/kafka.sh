@@ -1,21 +1,28 @@
 #!/usr/bin/env bash
 # Apache Kafka, one node, on loopback.
-#   kafka.sh start DIR PORT CONTROLLER_PORT     again on the same DIR: the same data
+#   kafka.sh start DIR PORT CONTROLLER_PORT [BEHIND PROXY]     again on the same DIR: the same data
 #   kafka.sh stop DIR
+# With BEHIND it listens there too, and says to whoever comes that way that it is
+# found at PROXY, as it must for a proxy in between.
 . "$(dirname "$0")/common.sh"
 
 start() {
   local dir=$1 port=$2 controller=$3 libs=$repository/.dev/kafka-libs
   [ -d "$libs" ] || fail "no Kafka in .dev/kafka-libs: run make deps"
+  local listeners= advertised=
+  if [ -n "${4:-}" ]; then
+    listeners=,PROXIED://127.0.0.1:$4
+    advertised=,PROXIED://127.0.0.1:$5
+  fi
   mkdir -p "$dir"
   cat >"$dir/server.properties" <<END
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller$listeners
+advertised.listeners=PLAINTEXT://127.0.0.1:$port$advertised
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=$dir/data
 num.partitions=8
 offsets.topic.replication.factor=1
@@ -43,7 +50,7 @@ END
 }
 
 case ${1:-} in
-  start) start "$2" "$3" "$4" ;;
+  start) start "${@:2}" ;;
   stop) stop_pid "$2/pid" TERM 15 ;;
-  *) fail "start DIR PORT CONTROLLER_PORT, or stop DIR" ;;
+  *) fail "start DIR PORT CONTROLLER_PORT [BEHIND PROXY], or stop DIR" ;;
 esac

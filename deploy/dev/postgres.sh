@@ -2,6 +2,7 @@
 # PostgreSQL on loopback, superuser "tributary" without a password.
 #   postgres.sh start DIR PORT     again on the same DIR: the same data
 #   postgres.sh stop DIR
+#   postgres.sh crash DIR          stops at once, in the middle of everything
 . "$(dirname "$0")/common.sh"
 
 PATH=$PATH:$(echo /usr/lib/postgresql/*/bin | tr ' ' :)
@@ -34,5 +35,6 @@ start() {
 case ${1:-} in
   start) start "$2" "$3" ;;
   stop) stop_pid "$2/pid" INT 15 ;;
-  *) fail "start DIR PORT, or stop DIR" ;;
+  crash) stop_pid "$2/pid" QUIT 15 ;;
+  *) fail "start DIR PORT, or stop DIR, or crash DIR" ;;
 esac

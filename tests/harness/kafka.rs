@@ -1,15 +1,16 @@
 //! An independent consumer of the events: plain Kafka, and protobuf decoded from
 //! `proto/` alone, with nothing of ours in between.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::servers::{Kafka, repository};
@@ -81,6 +82,59 @@ pub async fn find(kafka: &Kafka, is_it: impl Fn(&Record) -> bool + Send + 'stati
 }
 
 fn find_blocking(port: u16, is_it: &dyn Fn(&Record) -> bool) -> Result<Record> {
+    let consumer = from_the_beginning(port)?.0;
+    let descriptor = descriptor()?;
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        let Some(message) = consumer.poll(Duration::from_millis(200)) else {
+            continue;
+        };
+        let record = record(&message?, &descriptor)?;
+        if is_it(&record) {
+            return Ok(record);
+        }
+    }
+    bail!("no such event in Kafka within {PATIENCE:?}")
+}
+
+/// All records that are there now and for whose headers `is_wanted` holds.
+pub async fn all(kafka: &Kafka, is_wanted: impl Fn(&Record) -> bool + Send + 'static) -> Result<Vec<Record>> {
+    let port = kafka.port;
+    tokio::task::spawn_blocking(move || all_blocking(port, &is_wanted)).await?
+}
+
+fn all_blocking(port: u16, is_wanted: &dyn Fn(&Record) -> bool) -> Result<Vec<Record>> {
+    let (consumer, mut left) = from_the_beginning(port)?;
+    let descriptor = descriptor()?;
+    let mut records = Vec::new();
+    let mut last = Instant::now();
+    while !left.is_empty() {
+        ensure!(
+            last.elapsed() < PATIENCE,
+            "Kafka gives nothing more, though {left:?} are not reached"
+        );
+        let Some(message) = consumer.poll(Duration::from_millis(200)) else {
+            continue;
+        };
+        let message = message?;
+        last = Instant::now();
+        if left
+            .get(&message.partition())
+            .is_some_and(|end| message.offset() + 1 >= *end)
+        {
+            left.remove(&message.partition());
+        }
+        let record = record(&message, &descriptor)?;
+        if is_wanted(&record) {
+            records.push(record);
+        }
+    }
+    Ok(records)
+}
+
+/// A reader of all partitions from their beginnings, and where each ends that has
+/// something.
+fn from_the_beginning(port: u16) -> Result<(BaseConsumer, BTreeMap<i32, i64>)> {
     let consumer: BaseConsumer = config(port)
         .set("group.id", "an-independent-reader")
         .set("enable.auto.commit", "false")
@@ -88,32 +142,29 @@ fn find_blocking(port: u16, is_it: &dyn Fn(&Record) -> bool) -> Result<Record> {
     let metadata = consumer.fetch_metadata(Some(EVENTS), PATIENCE)?;
     let topic = metadata.topics().first().context("no such topic")?;
     let mut partitions = TopicPartitionList::new();
+    let mut ends = BTreeMap::new();
     for partition in topic.partitions() {
         partitions.add_partition_offset(EVENTS, partition.id(), Offset::Beginning)?;
+        let (begin, end) = consumer.fetch_watermarks(EVENTS, partition.id(), PATIENCE)?;
+        if end > begin {
+            ends.insert(partition.id(), end);
+        }
     }
     consumer.assign(&partitions)?;
-    let descriptor = descriptor()?;
-    let started = Instant::now();
-    while started.elapsed() < PATIENCE {
-        let Some(message) = consumer.poll(Duration::from_millis(200)) else {
-            continue;
-        };
-        let message = message?;
-        let mut headers = Vec::new();
-        for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
-            let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
-            headers.push((header.key.to_owned(), value));
-        }
-        let record = Record {
-            key: message.key().unwrap_or_default().to_vec(),
-            headers,
-            event: DynamicMessage::decode(descriptor.clone(), message.payload().context("no value")?)?,
-        };
-        if is_it(&record) {
-            return Ok(record);
-        }
+    Ok((consumer, ends))
+}
+
+fn record(message: &BorrowedMessage<'_>, descriptor: &MessageDescriptor) -> Result<Record> {
+    let mut headers = Vec::new();
+    for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+        let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
+        headers.push((header.key.to_owned(), value));
     }
-    bail!("no such event in Kafka within {PATIENCE:?}")
+    Ok(Record {
+        key: message.key().unwrap_or_default().to_vec(),
+        headers,
+        event: DynamicMessage::decode(descriptor.clone(), message.payload().context("no value")?)?,
+    })
 }
 
 fn descriptor() -> Result<MessageDescriptor> {
@@ -135,4 +186,23 @@ pub fn field(message: &DynamicMessage, path: &str) -> Result<prost_reflect::Valu
         value = found.into_owned();
     }
     Ok(value)
+}
+
+/// Gives a topic so many partitions more, and says how many it has then.
+pub async fn add_partitions(kafka: &Kafka, topic: &'static str, more: usize) -> Result<usize> {
+    let port = kafka.port;
+    let count = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = config(port).create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+        anyhow::Ok(metadata.topics().first().context("no such topic")?.partitions().len())
+    });
+    let count = count.await?? + more;
+    let admin: AdminClient<DefaultClientContext> = config(kafka.port).create()?;
+    for made in admin
+        .create_partitions(&[NewPartitions::new(topic, count)], &AdminOptions::new())
+        .await?
+    {
+        made.map_err(|(topic, error)| anyhow!("partitions of {topic}: {error}"))?;
+    }
+    Ok(count)
 }

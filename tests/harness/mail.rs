@@ -55,6 +55,24 @@ impl Letter {
         self
     }
 
+    /// Deeper than any mail that a person sends, so that no parser need follow it.
+    pub fn unparsable(self) -> Self {
+        let mut text = String::new();
+        let depth = 1_000;
+        for level in 0..depth {
+            text.push_str(&format!(
+                "--b{level}\r\nContent-Type: multipart/mixed; boundary=b{}\r\n\r\n",
+                level + 1
+            ));
+        }
+        text.push_str(&format!("--b{depth}\r\n\r\nAt last.\r\n--b{depth}--\r\n"));
+        let mut letter = self
+            .with("MIME-Version: 1.0")
+            .with("Content-Type: multipart/mixed; boundary=b0");
+        letter.text = text;
+        letter
+    }
+
     /// As it goes over the wire, from the first header on.
     pub fn bytes(&self) -> Vec<u8> {
         let date = jiff::Zoned::now().strftime("%a, %d %b %Y %H:%M:%S %z");
@@ -163,11 +181,28 @@ impl Mail {
         tokio::time::timeout(Duration::from_secs(20), self.fetch(address)).await?
     }
 
-    async fn fetch(&self, address: &str) -> Result<Vec<Vec<u8>>> {
+    /// Marks all that is in the INBOX as seen, as another client of the mailbox does.
+    pub async fn mark_seen(&self, address: &str) -> Result<()> {
+        let marking = async {
+            let mut session = self.session(address).await?;
+            session.select("INBOX").await?;
+            let stored: Vec<_> = session.uid_store("1:*", "+FLAGS (\\Seen)").await?.try_collect().await?;
+            drop(stored);
+            session.logout().await?;
+            Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(20), marking).await?
+    }
+
+    async fn session(&self, address: &str) -> Result<async_imap::Session<TcpStream>> {
         let stream = TcpStream::connect(("127.0.0.1", self.imap_port)).await?;
         let mut client = async_imap::Client::new(stream);
         client.read_response().await?.context("no greeting")?;
-        let mut session = client.login(address, "secret").await.map_err(|(error, _)| error)?;
+        Ok(client.login(address, "secret").await.map_err(|(error, _)| error)?)
+    }
+
+    async fn fetch(&self, address: &str) -> Result<Vec<Vec<u8>>> {
+        let mut session = self.session(address).await?;
         session.examine("INBOX").await?;
         let fetched: Vec<_> = session.uid_fetch("1:*", "BODY.PEEK[]").await?.try_collect().await?;
         let bodies = fetched

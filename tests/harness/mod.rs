@@ -10,6 +10,8 @@ pub mod mail;
 pub mod ops;
 
 pub mod process;
+pub mod proxy;
+pub mod random;
 pub mod servers;
 pub mod settings;
 pub mod wait;

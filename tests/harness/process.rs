@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::{Child, Command};
 
-use super::servers::repository;
+use super::servers::{free_ports, repository};
 use super::wait::until;
 
 /// From SIGTERM to the end, as promised.
@@ -150,12 +150,7 @@ impl Process {
 
     /// SIGTERM, and its end, which must come in time.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
-        let pid = self.pid()?.to_string();
-        ensure!(
-            Command::new("kill").args(["-TERM", &pid]).status().await?.success(),
-            "no such process: {}",
-            self.name
-        );
+        self.signal("TERM").await?;
         tokio::time::timeout(STOP_WITHIN, self.child.wait())
             .await
             .with_context(|| {
@@ -171,6 +166,48 @@ impl Process {
     /// The same role again, after its end.
     pub fn launch_again(&mut self) -> Result<()> {
         *self = Self::launch(&self.start)?;
+        Ok(())
+    }
+
+    /// The same role again, after its end, told this once besides what it is always told.
+    pub fn launch_again_told(&mut self, name: &str, value: &str) -> Result<()> {
+        let start = self.start.clone();
+        let mut told = start.clone();
+        told.environment.push((name.to_owned(), value.to_owned()));
+        *self = Self::launch(&told)?;
+        self.start = start;
+        Ok(())
+    }
+
+    /// From its next start on it is told this.
+    pub fn tell(&mut self, name: &str, value: &str) {
+        self.start.environment.retain(|(known, _)| known != name);
+        self.start.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// How to start one more of its kind, beside it.
+    pub fn twin(&self, name: &str) -> Result<Start> {
+        let [ops_port] = free_ports()?;
+        let mut twin = Start {
+            name: name.to_owned(),
+            ops_port,
+            dir: self.start.dir.with_file_name(format!("twin-{name}")),
+            ..self.start.clone()
+        };
+        let data = twin.dir.display().to_string();
+        twin.environment.retain(|(name, _)| name != "TRIBUTARY_DATA__PATH");
+        twin.environment.push(("TRIBUTARY_DATA__PATH".to_owned(), data));
+        Ok(twin)
+    }
+
+    /// Sends a signal by its name without `SIG`.
+    pub async fn signal(&self, signal: &str) -> Result<()> {
+        let pid = self.pid()?.to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{signal}"), &pid])
+            .status()
+            .await?;
+        ensure!(status.success(), "no such process: {}", self.name);
         Ok(())
     }
 

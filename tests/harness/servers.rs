@@ -57,6 +57,10 @@ pub struct Mail {
     pub smtp_port: u16,
     /// `<domain>/<name>/{new,cur}`.
     pub folder: PathBuf,
+    dovecot: PathBuf,
+    postfix: PathBuf,
+    lmtp_port: u16,
+    boxes: PathBuf,
 }
 
 /// One broker.
@@ -65,6 +69,9 @@ pub struct Kafka {
     dir: PathBuf,
     pub port: u16,
     controller_port: u16,
+    /// For a proxy: where the broker listens too, and where it says that it is.
+    pub behind_port: u16,
+    pub proxy_port: u16,
 }
 
 /// One server with the database `tributary`.
@@ -108,11 +115,13 @@ impl Servers {
     pub async fn kafka(&self) -> Result<&Kafka> {
         self.kafka
             .get_or_try_init(async || {
-                let [port, controller_port] = free_ports()?;
+                let [port, controller_port, behind_port, proxy_port] = free_ports()?;
                 let kafka = Kafka {
                     dir: self.dir.join("kafka"),
                     port,
                     controller_port,
+                    behind_port,
+                    proxy_port,
                 };
                 kafka.start().await?;
                 Ok(kafka)
@@ -167,14 +176,66 @@ impl Servers {
             imap_port,
             smtp_port,
             folder: dovecot.join("mail"),
+            dovecot,
+            postfix,
+            lmtp_port,
+            boxes,
         })
+    }
+}
+
+impl Mail {
+    /// Stops Dovecot and starts it again; mail that comes meanwhile waits in Postfix.
+    pub async fn restart_dovecot(&self) -> Result<()> {
+        script("dovecot.sh", "stop", &self.dovecot, &[]).await?;
+        let [imap, lmtp] = [self.imap_port, self.lmtp_port].map(|port| port.to_string());
+        let boxes = self.boxes.to_string_lossy();
+        script("dovecot.sh", "start", &self.dovecot, &[&imap, &lmtp, &boxes]).await
+    }
+
+    /// Whether Postfix has handed over everything that it took.
+    pub async fn has_delivered_all(&self) -> Result<bool> {
+        let queue = Command::new("postqueue")
+            .arg("-c")
+            .arg(self.postfix.join("etc"))
+            .arg("-j")
+            .output()
+            .await
+            .context("cannot run postqueue")?;
+        ensure!(
+            queue.status.success(),
+            "postqueue: {}",
+            String::from_utf8_lossy(&queue.stderr)
+        );
+        Ok(queue.stdout.is_empty())
+    }
+
+    /// Gives a mailbox another UIDVALIDITY, which cuts who reads it.
+    pub async fn set_uid_validity(&self, address: &str, uid_validity: u32) -> Result<()> {
+        let config = self.dovecot.join("dovecot.conf");
+        let output = Command::new("doveadm")
+            .arg("-c")
+            .arg(config)
+            .args(["mailbox", "update", "-u", address, "--uid-validity"])
+            .arg(uid_validity.to_string())
+            .arg("INBOX")
+            .output()
+            .await
+            .context("cannot run doveadm")?;
+        ensure!(
+            output.status.success(),
+            "doveadm: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 }
 
 impl Kafka {
     pub async fn start(&self) -> Result<()> {
-        let [port, controller] = [self.port, self.controller_port].map(|port| port.to_string());
-        script("kafka.sh", "start", &self.dir, &[&port, &controller]).await
+        let ports = [self.port, self.controller_port, self.behind_port, self.proxy_port];
+        let ports = ports.map(|port| port.to_string());
+        script("kafka.sh", "start", &self.dir, &ports.each_ref().map(String::as_str)).await
     }
 
     pub async fn stop(&self) -> Result<()> {
@@ -189,6 +250,40 @@ impl Postgres {
 
     pub async fn stop(&self) -> Result<()> {
         script("postgres.sh", "stop", &self.dir, &[]).await
+    }
+
+    /// Stops it at once, in the middle of everything.
+    pub async fn crash(&self) -> Result<()> {
+        script("postgres.sh", "crash", &self.dir, &[]).await
+    }
+
+    /// Writes a backup.
+    pub async fn back_up(&self, file: &Path) -> Result<()> {
+        self.tool("pg_dump", &["-Fc", "-f", &file.to_string_lossy(), "tributary"])
+            .await
+    }
+
+    /// Puts a backup in the place of what there is, whoever is connected.
+    pub async fn put_back(&self, file: &Path) -> Result<()> {
+        self.tool("dropdb", &["--force", "tributary"]).await?;
+        self.tool("createdb", &["tributary"]).await?;
+        self.tool("pg_restore", &["-d", "tributary", &file.to_string_lossy()])
+            .await
+    }
+
+    async fn tool(&self, name: &str, arguments: &[&str]) -> Result<()> {
+        let output = Command::new(name)
+            .args(["-h", "127.0.0.1", "-U", "tributary", "-p", &self.port.to_string()])
+            .args(arguments)
+            .output()
+            .await
+            .with_context(|| format!("cannot run {name}"))?;
+        ensure!(
+            output.status.success(),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     pub fn url(&self) -> String {

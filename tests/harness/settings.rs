@@ -4,17 +4,33 @@ use super::customer::SECRET;
 use crate::vendors::twilio::{ACCOUNT_SID, OUR_NUMBER, TOKEN};
 
 /// Mailboxes of ours, by name; each is an account and a queue of that name.
-pub const MAILBOXES: &[&str] = &["support", "it", "sales", "auto", "poison", "murky", "load", "hot"];
+pub const MAILBOXES: &[&str] = &[
+    "support", "it", "sales", "auto", "poison", "murky", "load", "hot", "faulty",
+];
 
 /// Accounts that take webhooks; each is a queue of that name.
-pub const WEBHOOKS: &[&str] = &["hooks", "storm", "crash", "refused", "bad", "talk", "files"];
+pub const WEBHOOKS: &[&str] = &[
+    "hooks",
+    "storm",
+    "crash",
+    "refused",
+    "bad",
+    "talk",
+    "files",
+    "faulty-hooks",
+];
 
 /// Accounts of web chat; each is a queue of that name.
-pub const CHATS: &[&str] = &["chat", "crowd", "strict", "help"];
+pub const CHATS: &[&str] = &["chat", "crowd", "strict", "help", "faulty-chat"];
 
 /// Accounts at vendors, by name and channel; each is a queue of that name, and has a
 /// port where its story lets the vendor's server listen.
-pub const VENDORS: &[(&str, &str)] = &[("phone", "sms"), ("mended", "sms"), ("line", "voice")];
+pub const VENDORS: &[(&str, &str)] = &[
+    ("phone", "sms"),
+    ("mended", "sms"),
+    ("line", "voice"),
+    ("faulty-sms", "sms"),
+];
 
 /// Customers whom Postfix vouches for.
 pub const CUSTOMERS: &[&str] = &["anna", "ben", "carla", "dora", "emil", "frida", "gina", "hanna", "ida"];

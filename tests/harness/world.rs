@@ -88,6 +88,20 @@ impl World {
         super::ops::quiet(&ops, Duration::from_secs(60)).await
     }
 
+    /// Starts all its processes anew with this setting from the environment besides.
+    pub async fn retell(&self, name: &str, value: &str) -> Result<()> {
+        let mut processes = self.processes.lock().await;
+        for process in processes.iter_mut() {
+            process.terminate().await?;
+            process.tell(name, value);
+            process.launch_again()?;
+        }
+        for process in processes.iter_mut() {
+            process.ready().await?;
+        }
+        Ok(())
+    }
+
     /// All its processes, to be read or disturbed.
     pub async fn processes(&self) -> MutexGuard<'_, Vec<Process>> {
         self.processes.lock().await
@@ -263,7 +277,7 @@ fn write_settings(
     for name in settings::WEBHOOKS {
         text.push_str(&settings::webhook(
             name,
-            (*name == "talk").then_some(deliver_url.as_str()),
+            ["talk", "faulty-hooks"].contains(name).then_some(deliver_url.as_str()),
         ));
     }
     for name in settings::CHATS {

@@ -13,8 +13,7 @@ use tests::harness::kafka::{self, field};
 use tests::harness::mail::{Letter, Received};
 use tests::harness::wait::{eventually, until};
 use tests::harness::world::World;
-
-use crate::office;
+use tests::office;
 
 const HOUR_MS: i64 = 3_600_000;
 

@@ -17,6 +17,7 @@ mod commands;
 mod contacts_merge;
 mod employee_reports_incident;
 mod erasure;
+mod everything_breaks;
 mod greets_newcomers;
 mod machines_get_no_answer;
 mod mail_becomes_case;
@@ -90,4 +91,5 @@ pub const STORIES: &[Story] = &[
     story!(stops_without_servers, Heavy, true),
     story!(chat_crowd, Heavy, true),
     story!(processes_are_killed, Heavy, true),
+    story!(everything_breaks, Heavy, true),
 ];

@@ -35,7 +35,7 @@ async fn unparsable_mail(world: &World) -> Result<()> {
             "Fresh.",
         );
         if index == BAD {
-            letter = unparsable(letter);
+            letter = letter.unparsable();
         }
         world.mail.send(&letter).await?;
     }
@@ -125,24 +125,6 @@ async fn good_ones_and_one_parked(world: &World, account: &str, what: &str) -> R
         parked[0]
     );
     Ok(text(&parked[0], "id")?.to_owned())
-}
-
-/// Deeper than any mail that a person sends, so that no parser need follow it.
-fn unparsable(letter: Letter) -> Letter {
-    let mut text = String::new();
-    let depth = 1_000;
-    for level in 0..depth {
-        text.push_str(&format!(
-            "--b{level}\r\nContent-Type: multipart/mixed; boundary=b{}\r\n\r\n",
-            level + 1
-        ));
-    }
-    text.push_str(&format!("--b{depth}\r\n\r\nAt last.\r\n--b{depth}--\r\n"));
-    let mut letter = letter
-        .with("MIME-Version: 1.0")
-        .with("Content-Type: multipart/mixed; boundary=b0");
-    letter.text = text;
-    letter
 }
 
 /// Statements that make the database refuse one text, and that end it.

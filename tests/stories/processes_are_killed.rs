@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tests::harness::customer::{Sender, message};
 use tests::harness::desk::{Desk, conversation};
 use tests::harness::mail::Letter;
+use tests::harness::random::Random;
 use tests::harness::servers::Mail;
 use tests::harness::wait::until;
 use tests::harness::world::World;
@@ -104,7 +105,7 @@ async fn write(mail: Mail, from: String, to: String) -> Result<()> {
 /// Kills one process after another at moments that no one of them can foresee,
 /// though the same in every run, and starts it again a little later.
 async fn kill(world: &World, sent: &AtomicUsize) -> Result<()> {
-    let mut random = Random(0x5eed);
+    let mut random = Random::new(0x5eed);
     let mut killed = BTreeMap::new();
     for round in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(100 + random.below(700))).await;
@@ -153,16 +154,4 @@ async fn stored_once(desk: &Desk, queue: &str, count: usize, what: &str) -> Resu
     let all_alike = tickets.iter().all(|ticket| ticket["version"] == *version);
     ensure!(all_alike, "a ticket of {queue} has more than one message");
     Ok(())
-}
-
-/// A small generator (xorshift), the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }

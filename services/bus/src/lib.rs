@@ -14,6 +14,7 @@ mod kafka;
 mod local;
 mod spool;
 
+pub mod abort;
 mod blobs;
 pub mod hints;
 mod metrics;

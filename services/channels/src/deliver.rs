@@ -287,6 +287,7 @@ impl Deliverer {
         let name = &account.plan.name;
         let message_id = &claimed.outbound.message_id;
         let settlement = self.attempt(account, &claimed).await;
+        bus::abort::at("sent");
         self.count(name, &settlement);
         tracing::info!(account.name = name, message.id = %message_id, outcome = outcome(&settlement), "delivery attempted");
         self.settle(account, fence, message_id, &settlement).await?;

@@ -133,6 +133,7 @@ impl Inbox {
         let count = stamped.len() as u64;
         try_join_all(blobs.into_iter().map(|bytes| self.bus.blobs().put(bytes))).await?;
         try_join_all(stamped.into_iter().map(|event| self.publish(event, arrival))).await?;
+        bus::abort::at("published");
         let labels = AccountLabels::new(account, channel);
         self.counts.accepted.get_or_create(&labels).inc_by(count);
         let took = begun.elapsed().as_secs_f64();

@@ -266,6 +266,7 @@ impl Router {
             to: part.to,
         };
         let outcome = self.store.apply(&advance, &context.changes).await?;
+        bus::abort::at("applied");
         if outcome != Outcome::Applied {
             return Ok(Step::Again);
         }

@@ -48,7 +48,8 @@ impl Form {
         self
     }
 
-    fn encoded(&self) -> String {
+    /// As it goes over the wire.
+    pub fn encoded(&self) -> String {
         let escape = |text: &str| {
             let mut escaped = String::new();
             for byte in text.bytes() {

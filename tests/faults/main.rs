@@ -1,0 +1,43 @@
+//! `make faults SEED=… MINUTES=…`: breaks everything for so long, on servers of its
+//! own, and ends with what was lost and doubled, which must be nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use tests::faults::{self, Plan};
+use tests::harness::servers::Servers;
+use tests::harness::world::World;
+use tests::harness::{process, settings};
+
+/// Longer runs have faults that last as long as in life.
+const SHORT_MINUTES: u64 = 2;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let minutes = number("MINUTES")?.unwrap_or(1);
+    let plan = Plan {
+        seed: number("SEED")?.unwrap_or(now),
+        length: Duration::from_secs(minutes * 60),
+        is_long: minutes > SHORT_MINUTES,
+    };
+    process::build()?;
+    let servers = Arc::new(Servers::new(settings::boxes("heavy"))?);
+    let outcome = break_all(&servers, plan).await;
+    servers.stop().await?;
+    outcome
+}
+
+async fn break_all(servers: &Arc<Servers>, plan: Plan) -> Result<()> {
+    let world = Arc::new(World::start("heavy", servers.clone()).await?);
+    faults::run(&world, plan).await
+}
+
+/// A number from the environment; none where it is not set or empty.
+fn number(name: &str) -> Result<Option<u64>> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => Ok(Some(text.parse().with_context(|| format!("{name} is no number"))?)),
+        _ => Ok(None),
+    }
+}
