@@ -2,6 +2,9 @@
 //! because hints are best effort, by one look a second at all of them. Whoever
 //! looks reads the store from where he stands, so nothing is queued for anybody.
 
+mod presence;
+mod watching;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -25,6 +28,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::inbox::Inbox;
 use crate::list::Accounts;
+use presence::Goodbye;
+pub use watching::Watch;
 
 const VIEWERS: &str = "live_viewers";
 const CLOSED: &str = "live_closed_sockets";
@@ -103,19 +108,6 @@ pub struct Place {
     pub conversation_id: ConversationId,
     pub epoch: i64,
     pub last_sequence: i64,
-}
-
-/// Somebody looks at a thread, for as long as this lives.
-pub struct Watch {
-    live: Live,
-    key: Key,
-    seen: watch::Receiver<Seen>,
-}
-
-struct Goodbye {
-    key: Key,
-    conversation_id: ConversationId,
-    noted_at: Moment,
 }
 
 /// Routes of those accounts that have some of their own.
@@ -330,66 +322,6 @@ impl Live {
         }
     }
 
-    /// Notes in the store who is there, and who left.
-    async fn note(&self, leaving: &mut mpsc::Receiver<Goodbye>) {
-        let mut beat = interval(self.inner.beat.min(LOOK_EVERY));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = beat.tick() => self.note_presence().await,
-                () = self.note_leaving(leaving) => {}
-            }
-        }
-    }
-
-    async fn note_presence(&self) {
-        let now = now();
-        let beat_ms = i64::try_from(self.inner.beat.as_millis()).unwrap_or(i64::MAX);
-        let mut here = Vec::new();
-        let mut came = Vec::new();
-        for (key, watched) in &self.threads().watched {
-            let is_due = watched.noted_at.is_none_or(|at| now.since_ms(at) >= beat_ms);
-            if let (true, Some(place)) = (is_due, &watched.seen.borrow().head) {
-                here.push((key.clone(), place.conversation_id.clone()));
-                if watched.noted_at.is_none() {
-                    came.push(key.clone());
-                }
-            }
-        }
-        let conversations: Vec<ConversationId> = here.iter().map(|(_, id)| id.clone()).collect();
-        if let Err(error) = self.inner.store.visitors_seen(&conversations, now).await {
-            tracing::debug!(%error, "presence not noted");
-            return;
-        }
-        let mut threads = self.threads();
-        for (key, _) in here {
-            if let Some(watched) = threads.watched.get_mut(&key) {
-                watched.noted_at = Some(now);
-            }
-        }
-        drop(threads);
-        came.into_iter().for_each(|key| self.tell_presence(key, true));
-    }
-
-    /// The next who left.
-    async fn note_leaving(&self, leaving: &mut mpsc::Receiver<Goodbye>) {
-        let Some(goodbye) = leaving.recv().await else { return };
-        let store = &self.inner.store;
-        let noted = store.visitor_gone(&goodbye.conversation_id, goodbye.noted_at, now());
-        if let Err(error) = noted.await {
-            tracing::debug!(%error, "a visitor's leave not noted");
-        }
-        self.tell_presence(goodbye.key, false);
-    }
-
-    fn tell_presence(&self, (account, thread): Key, is_here: bool) {
-        self.inner.hints.publish(Hint::Presence {
-            account: account.to_string(),
-            thread: thread.to_string(),
-            is_here,
-        });
-    }
-
     fn leave(&self, key: &Key) {
         self.inner.viewers.dec();
         let mut threads = self.threads();
@@ -434,62 +366,6 @@ impl Seen {
             self.head = Some(place);
         }
         is_further
-    }
-}
-
-impl Watch {
-    /// Waits for news. Safe to drop while it waits.
-    pub async fn changed(&mut self) {
-        // The sender lives as long as this does.
-        if self.seen.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// What is known now.
-    pub fn seen(&self) -> Seen {
-        self.seen.borrow().clone()
-    }
-
-    /// How many look at this thread in this process, this one among them.
-    pub fn viewers(&self) -> usize {
-        self.live
-            .threads()
-            .watched
-            .get(&self.key)
-            .map_or(0, |watched| watched.viewers)
-    }
-
-    /// A message of this thread is on its way.
-    pub fn expect(&self) {
-        if let Some(watched) = self.live.threads().watched.get_mut(&self.key) {
-            watched.is_expected = true;
-        }
-    }
-
-    /// Looks at once instead of with the others.
-    pub fn look(&self) -> impl Future<Output = Result<Option<Place>, store::Error>> + Send + use<> {
-        let (live, key, seen) = (self.live.clone(), self.key.clone(), self.seen.clone());
-        async move {
-            let heads = live.store().heads(&[(&*key.0, &*key.1)]).await?;
-            heads.into_iter().for_each(|head| live.learn(head));
-            Ok(seen.borrow().head.clone())
-        }
-    }
-
-    /// The visitor is writing.
-    pub fn tell_typing(&self) {
-        self.live.inner.hints.publish(Hint::Typing {
-            account: self.key.0.to_string(),
-            thread: self.key.1.to_string(),
-            by: Typist::Visitor,
-        });
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.live.leave(&self.key);
     }
 }
 

@@ -14,6 +14,7 @@ mod limits;
 mod greeting;
 mod link;
 mod socket;
+mod view;
 mod wire;
 
 use std::net::SocketAddr;
