@@ -9,6 +9,7 @@ mod keys;
 mod roles;
 mod tasks;
 
+mod descriptors;
 mod gauges;
 mod listener;
 mod ops;

@@ -25,7 +25,7 @@ use crate::ops::Ops;
 use crate::settings::check::{self, Checked};
 use crate::settings::{Invalid, Settings};
 use crate::tasks::{Tasks, watch_signals};
-use crate::{keys, listener, ops, telemetry};
+use crate::{descriptors, keys, listener, ops, telemetry};
 
 /// For what the bus has under way after the tasks have ended.
 const BUS_GRACE: Duration = Duration::from_secs(3);
@@ -112,6 +112,7 @@ impl Role {
 /// opens or a file is created.
 pub async fn run(role: Role, settings: Settings) -> Result<()> {
     telemetry::start_logs(&settings.log);
+    descriptors::ask_for_all();
     let (checked, has_keys) = checked(role, settings)?;
     let ports = Ports::bind(role, &checked.settings).await?;
     create_data_folder(&checked.settings)?;
