@@ -1,5 +1,6 @@
 //! One process of Tributary: the built binary, started as a user starts it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -97,10 +98,17 @@ impl Process {
 
     /// Starts it without waiting.
     pub fn launch(start: &Start) -> Result<Self> {
+        Self::launch_by(start, &[])
+    }
+
+    /// The same by a command that runs the command behind it.
+    pub fn launch_by(start: &Start, by: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(&start.dir)?;
         let log = start.dir.join("log");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        let child = Command::new(binary()?)
+        let mut words = by.iter().map(OsString::from).chain([binary()?.into_os_string()]);
+        let child = Command::new(words.next().context("no command")?)
+            .args(words)
             .args([start.role.as_str(), "--config", &start.config.to_string_lossy()])
             .env("TRIBUTARY_OPS__LISTEN", format!("127.0.0.1:{}", start.ops_port))
             .envs(start.environment.iter().map(|(name, value)| (name, value)))

@@ -15,6 +15,7 @@ mod chat_resumes;
 mod chat_terminal;
 mod commands;
 mod contacts_merge;
+mod disk_is_full;
 mod employee_reports_incident;
 mod erasure;
 mod everything_breaks;
@@ -84,6 +85,7 @@ pub const STORIES: &[Story] = &[
     story!(chat_terminal, Both, false),
     story!(greets_newcomers, Light, false),
     story!(starts_again, Light, false),
+    story!(disk_is_full, Light, false),
     story!(commands, Light, false),
     story!(two_workers_one_mailbox, Heavy, true),
     story!(topic_is_deleted, Heavy, true),
