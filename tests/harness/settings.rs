@@ -1,6 +1,7 @@
 //! The settings of a world, written as an operator would.
 
 use super::customer::SECRET;
+use crate::vendors::slack;
 use crate::vendors::twilio::{ACCOUNT_SID, OUR_NUMBER, TOKEN};
 
 /// Mailboxes of ours, by name; each is an account and a queue of that name.
@@ -30,7 +31,13 @@ pub const VENDORS: &[(&str, &str)] = &[
     ("mended", "sms"),
     ("line", "voice"),
     ("faulty-sms", "sms"),
+    ("slack", "slack"),
+    ("slack-wrong", "slack"),
+    (SLACK_SOCKET, "slack"),
 ];
+
+/// The account that listens to Slack over a socket.
+pub const SLACK_SOCKET: &str = "slack-socket";
 
 /// Customers whom Postfix vouches for.
 pub const CUSTOMERS: &[&str] = &["anna", "ben", "carla", "dora", "emil", "frida", "gina", "hanna", "ida"];
@@ -127,6 +134,7 @@ jwt = {{ algorithm = "HS256", key = "{SITE_SECRET}" }}
 pub fn vendor(name: &str, channel: &str, port: u16) -> String {
     let own = match channel {
         "sms" | "voice" => twilio(name, channel),
+        "slack" => slack(name),
         _ => String::new(),
     };
     format!(
@@ -153,6 +161,16 @@ fn twilio(name: &str, channel: &str) -> String {
     format!(
         "account_sid = \"{ACCOUNT_SID}\"\nauth_tokens = [\"{token}\"]\nnumber = \"{OUR_NUMBER}\"\nper_second = 100\n{greeting}"
     )
+}
+
+fn slack(name: &str) -> String {
+    let way = match name {
+        SLACK_SOCKET => format!("mode = \"socket\"\napp_token = \"{}\"", slack::APP_TOKEN),
+        // Its secret is wrong until its story mends it.
+        "slack-wrong" => "signing_secrets = [\"a wrong secret\"]".to_owned(),
+        _ => format!("signing_secrets = [\"{}\"]", slack::SIGNING_SECRET),
+    };
+    format!("bot_token = \"{}\"\nper_second = 100\n{way}\n", slack::BOT_TOKEN)
 }
 
 /// What the site of the chats signs its users' tokens with.

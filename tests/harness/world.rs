@@ -15,6 +15,7 @@ use super::desk::Desk;
 use super::process::{self, Process, Start};
 use super::servers::{Mail, Servers, free_ports, set_mode};
 use super::settings;
+use crate::vendors::slack::Slack;
 
 /// Of leases, so that a story can watch one change hands.
 pub const LEASE_SECONDS: u64 = 3;
@@ -35,6 +36,9 @@ pub struct World {
     pub desk: Desk,
     /// Where the answers of the account `talk` arrive.
     pub talk_port: u16,
+    /// Slack, for the account that holds a socket open: it is always there, or reading
+    /// would break off, and nothing would ever be quiet.
+    pub slack: Slack,
     /// Where the vendors' servers of the accounts listen.
     vendor_ports: BTreeMap<&'static str, u16>,
     /// The database.
@@ -135,6 +139,7 @@ impl World {
             data.display()
         );
         let vendor_ports = vendor_ports()?;
+        let slack = slack(&vendor_ports, public).await?;
         let config = write_settings("light", &dir, &own, &mail, talk, &vendor_ports)?;
         let process = Process::start(&Start {
             name: "all".to_owned(),
@@ -157,6 +162,7 @@ impl World {
             desk_url,
             token: token.trim().to_owned(),
             talk_port: talk,
+            slack,
             vendor_ports,
             store_url: format!("sqlite:{}", data.join("desk.db").display()),
             dir,
@@ -182,6 +188,7 @@ impl World {
             dir.join("blobs").display()
         );
         let vendor_ports = vendor_ports()?;
+        let slack = slack(&vendor_ports, public_1).await?;
         let config = write_settings("heavy", &dir, &own, &mail, talk, &vendor_ports)?;
         let path = config.to_string_lossy();
         process::run_well(&["migrate", "--config", &path]).await?;
@@ -225,6 +232,7 @@ impl World {
             desk_url,
             token: token.trim().to_owned(),
             talk_port: talk,
+            slack,
             vendor_ports,
             store_url: postgres.url(),
             servers: servers.clone(),
@@ -254,6 +262,11 @@ fn vendor_ports() -> Result<BTreeMap<&'static str, u16>> {
         ports.insert(*name, port);
     }
     Ok(ports)
+}
+
+async fn slack(vendor_ports: &BTreeMap<&'static str, u16>, public: u16) -> Result<Slack> {
+    let port = vendor_ports.get(settings::SLACK_SOCKET).copied().unwrap_or_default();
+    Slack::start(port, &format!("http://127.0.0.1:{public}")).await
 }
 
 fn write_settings(

@@ -27,6 +27,7 @@ mod one_message_however_often;
 mod one_person;
 mod processes_are_killed;
 mod servers_go_away;
+mod slack;
 mod sms;
 mod starts_again;
 mod stops_without_servers;
@@ -73,6 +74,7 @@ pub const STORIES: &[Story] = &[
     story!(webhook_gets_answers, Both, false),
     story!(sms, Both, true),
     story!(voice, Both, true),
+    story!(slack, Both, true),
     story!(attachments, Both, false),
     story!(erasure, Both, false),
     story!(one_bad_apple, Both, false),

@@ -80,6 +80,16 @@ const SAMPLES: &[Sample] = &[
         expires: true,
     },
     Sample {
+        channel: "slack",
+        settings: "
+            bot_token = 'xoxb-1'
+            signing_secrets = ['slack-signing-secret-0001']",
+        input: crate::slack::sample,
+        text: "Where is my bike?",
+        files: 1,
+        expires: true,
+    },
+    Sample {
         channel: "sms",
         settings: "
             account_sid = 'AC00000000000000000000000000000001'
@@ -378,7 +388,7 @@ fn wrong_settings_are_refused_by_name() {
         "a",
         "telex",
         good,
-        "(channels: chat, email, sms, voice, webhook, whatsapp)",
+        "(channels: chat, email, slack, sms, voice, webhook, whatsapp)",
     );
     let phone = "account_sid = 'AC1'\nauth_tokens = ['x']\nnumber = '1'\n";
     check("a", "sms", phone, "accounts.a: account_sid: it begins with AC");
@@ -394,6 +404,26 @@ fn wrong_settings_are_refused_by_name() {
     check("a", "whatsapp", &secrets, "app_secrets: name one");
     let version = format!("api_version = '25'\n{number}");
     check("a", "whatsapp", &version, "api_version: write it as v25.0");
+    let slack = |rest: &str, expected: &str| check("a", "slack", &format!("bot_token = 'xoxb-MDEy'\n{rest}"), expected);
+    check("a", "slack", "bot_token = 'MDEy'", "bot_token: it begins with xoxb-");
+    slack("", "signing_secrets: name one");
+    slack("signing_secrets = ['']", "signing_secrets: name one");
+    slack("signing_secrets = ['a', 'b', 'c']", "signing_secrets: name one");
+    slack("mode = 'socket'", "app_token: name the one that begins with xapp-");
+    slack("mode = 'socket'\napp_token = 'MDEy'", "app_token: name the one");
+    slack(
+        "mode = 'socket'\napp_token = 'xapp-1'\nsigning_secrets = ['a']",
+        "signing_secrets: they are for",
+    );
+    slack(
+        "signing_secrets = ['a']\napp_token = 'xapp-1'",
+        "app_token: it is for mode",
+    );
+    slack("mode = 'rtm'", "unknown variant `rtm`");
+    slack(
+        "signing_secrets = ['a']\napi_url = 'http://127.0.0.1:9'",
+        "api_url: 127.0.0.1 is a private",
+    );
     check("a", "webhook", "", "accounts.a: missing field `secrets`");
     check("a", "webhook", "secrets = []", "accounts.a: secrets");
     check(
@@ -439,6 +469,7 @@ fn ids_of_samples_are_frozen() {
     };
     check("chat", "msg_4qq5qhj633j3tqa3zmxjbbuzo4lg6t6mj4q55mfdikxuslsqlbkq");
     check("email", "msg_eocreazqoqdiohmj2qnrezto5vkusfxq56vifxgvk2fdhjcyo6da");
+    check("slack", "msg_fmvlnctcpl2f5m4j7ztg2f2wg6d5iymi3eqxjanyawch3dwfitgq");
     check("sms", "msg_l3nim5vyukbyr2lerrz3b7rtlbdxhhbcdcl7nrg6xtnayvisolta");
     check("voice", "msg_gbqcwcs6l6tvbythnvk7kiyhpzdl743dextm5qhmumzqdrlhgpka");
     check("whatsapp", "msg_csv35v7riskgz7qjjnxjg7z7r42n73d2yfkvfwo2ap3jkt6mwxxa");

@@ -254,7 +254,8 @@ async fn parse(channel: &Arc<dyn Channel>, input: &Input) -> Result<Parsed, Unpa
     parsing.await.unwrap_or_else(|_| Err(panicked()))
 }
 
-fn parse_caught(channel: &dyn Channel, input: &Input) -> Result<Parsed, Unparsed> {
+/// Parses here and now, panics and all.
+pub(crate) fn parse_caught(channel: &dyn Channel, input: &Input) -> Result<Parsed, Unparsed> {
     catch_unwind(AssertUnwindSafe(|| channel.parse(input))).unwrap_or_else(|_| Err(panicked()))
 }
 

@@ -8,8 +8,12 @@ use std::time::Duration;
 use model::error::chain;
 use reqwest::Method;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use url::{Host, Url};
 
+/// For a connection to be there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest that a file may take.
 const FILE_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -34,7 +38,7 @@ impl Guard {
             .user_agent(concat!("tributary/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .connect_timeout(Duration::from_secs(5))
+            .connect_timeout(CONNECT_TIMEOUT)
             .timeout(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(30))
             .dns_resolver(Resolver { allow_private });
@@ -86,6 +90,29 @@ impl Guard {
     pub fn request(&self, method: Method, url: &Url) -> Result<reqwest::RequestBuilder, String> {
         let url = self.url(url.as_str())?;
         Ok(self.client.request(method, url))
+    }
+
+    /// A connection to the host of a URL, for what is no HTTP for long: a socket.
+    pub async fn connect(&self, url: &Url) -> Result<TcpStream, String> {
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return Err("a URL without a host".to_owned());
+        };
+        // An IPv6 address stands in brackets there.
+        let host = host.trim_matches(['[', ']']);
+        let connecting = async {
+            let found = tokio::net::lookup_host((host, port))
+                .await
+                .map_err(|error| error.to_string())?;
+            let allowed: Vec<SocketAddr> = found.filter(|address| self.may_reach(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err(Private(host.to_owned()).to_string());
+            }
+            TcpStream::connect(allowed.as_slice())
+                .await
+                .map_err(|error| error.to_string())
+        };
+        let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+        connected.unwrap_or_else(|_| Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())))
     }
 
     fn may_reach(&self, address: IpAddr) -> bool {

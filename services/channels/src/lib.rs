@@ -25,6 +25,7 @@ pub mod token;
 pub mod chat;
 pub mod email;
 mod meta;
+pub mod slack;
 pub mod sms;
 mod twilio;
 pub mod voice;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use governor::{DefaultDirectRateLimiter, Quota as Rate, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota as Rate, RateLimiter};
 use tokio::time::timeout;
 
 use crate::channel::Sent;
@@ -117,6 +117,38 @@ impl Pace {
     }
 }
 
+/// How fast an account may send to each of its threads: so many a second as the
+/// vendor takes for one.
+#[derive(Debug)]
+pub struct PaceEach {
+    limiter: DefaultKeyedRateLimiter<String>,
+}
+
+impl PaceEach {
+    /// Threads that are remembered before those that rest are forgotten.
+    const MANY: usize = 1_000;
+
+    /// `per_second` messages a second to each, evenly.
+    pub fn new(per_second: NonZeroU32) -> Self {
+        Self {
+            limiter: RateLimiter::keyed(Rate::per_second(per_second).allow_burst(NonZeroU32::MIN)),
+        }
+    }
+
+    /// Waits for this one's next turn, at most [`Pace::PATIENCE`].
+    pub async fn take_turn(&self, thread: &str) -> Result<(), Sent> {
+        if self.limiter.len() > Self::MANY {
+            self.limiter.retain_recent();
+        }
+        let key = thread.to_owned();
+        let turn = timeout(Pace::PATIENCE, self.limiter.until_key_ready(&key)).await;
+        turn.map_err(|_| Sent::Later {
+            after: None,
+            error: "more messages wait than one thread may get".to_owned(),
+        })
+    }
+}
+
 /// The seconds of a `Retry-After`, at most a day. A date is not read: the back-off
 /// does instead.
 pub fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
@@ -158,6 +190,16 @@ mod tests {
             after <= Duration::from_secs(60) && after > Duration::from_secs(50),
             "{after:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn each_thread_has_its_own_pace() {
+        let each = PaceEach::new(NonZeroU32::MIN);
+        for thread in 0..=2 * PaceEach::MANY {
+            assert_eq!(each.take_turn(&thread.to_string()).await, Ok(()));
+        }
+        let again = timeout(Duration::ZERO, each.take_turn("0"));
+        assert!(again.await.is_err(), "twice at once");
     }
 
     #[test]

@@ -47,6 +47,7 @@ type Build = fn(&AccountSettings, &Surroundings) -> Result<Arc<dyn Channel>, Str
 const CHANNELS: &[(&str, Build)] = &[
     ("chat", crate::chat::build),
     ("email", crate::email::build),
+    ("slack", crate::slack::build),
     ("sms", crate::sms::build),
     ("voice", crate::voice::build),
     ("webhook", crate::webhook::build),
