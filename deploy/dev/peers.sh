@@ -3,16 +3,20 @@
 . "$(dirname "$0")/common.sh"
 twilio_python=9.13.0
 twilio_node=6.2.0
+slack_python=3.48.0
+slack_node=7.9.3
+slack_socket_node=2.0.7
 
 peers=$repository/.dev/peers
 mkdir -p "$peers"
 if [ ! -x "$peers/venv/bin/python" ]; then
   python3 -m venv "$peers/venv" || fail "no venv: apt-get install python3-venv"
 fi
-"$peers/venv/bin/pip" install --quiet --disable-pip-version-check "twilio==$twilio_python" ||
-  fail "pip could not fetch twilio"
-npm install --silent --no-save --no-fund --no-audit --prefix "$peers" "twilio@$twilio_node" ||
-  fail "npm could not fetch twilio"
+"$peers/venv/bin/pip" install --quiet --disable-pip-version-check "twilio==$twilio_python" "slack_sdk==$slack_python" ||
+  fail "pip could not fetch twilio and slack_sdk"
+npm install --silent --no-save --no-fund --no-audit --prefix "$peers" "twilio@$twilio_node" \
+  "@slack/web-api@$slack_node" "@slack/socket-mode@$slack_socket_node" ||
+  fail "npm could not fetch twilio and @slack"
 cd "$repository"
 cargo build --quiet --workspace --bins
 exec target/debug/peers

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tests::harness::process::{Process, Start, build};
 use tests::harness::servers::{free_ports, repository};
 use tests::harness::settings;
+use tests::vendors::slack::{APP_TOKEN, BOT_TOKEN, SIGNING_SECRET, Slack, direct, event};
 use tests::vendors::twilio::{ACCOUNT_SID, OUR_NUMBER, TOKEN, Twilio};
 use tokio::process::Command;
 
@@ -23,13 +24,14 @@ async fn main() -> Result<()> {
 }
 
 async fn run(folder: &Path) -> Result<()> {
-    let [public, desk, ops, vendor] = free_ports()?;
+    let [public, desk, ops, at_twilio, at_slack] = free_ports()?;
     let url = format!("http://127.0.0.1:{public}");
     let text = format!(
         "[public]\nlisten = \"127.0.0.1:{public}\"\nurl = \"{url}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n\
-         [data]\npath = \"{}\"\n[[queues]]\nname = \"phone\"\n{}",
+         [data]\npath = \"{}\"\n[[queues]]\nname = \"phone\"\n[[queues]]\nname = \"slack\"\n{}{}",
         folder.join("data").display(),
-        settings::vendor("phone", "sms", vendor)
+        settings::vendor("phone", "sms", at_twilio),
+        settings::vendor("slack", "slack", at_slack)
     );
     let config = folder.join("tributary.toml");
     std::fs::write(&config, text)?;
@@ -42,31 +44,63 @@ async fn run(folder: &Path) -> Result<()> {
         environment: Vec::new(),
     })
     .await?;
-    let twilio = Twilio::start(vendor, &url).await?;
-    let api = format!("http://127.0.0.1:{vendor}");
-    let peers = repository().join(".dev/peers");
-    for (program, script) in [("venv/bin/python", "twilio_peer.py"), ("node", "twilio_peer.cjs")] {
-        let program = match program.contains('/') {
-            true => peers.join(program),
-            false => program.into(),
-        };
-        let status = Command::new(&program)
-            .arg(repository().join("tests/peers").join(script))
-            .env("NODE_PATH", peers.join("node_modules"))
-            .envs([
-                ("HOOK", format!("{url}/in/phone").as_str()),
-                ("API", api.as_str()),
-                ("ACCOUNT_SID", ACCOUNT_SID),
-                ("TOKEN", TOKEN),
-                ("NUMBER", OUR_NUMBER),
-            ])
-            .stdin(Stdio::null())
-            .status()
-            .await
-            .with_context(|| format!("{} cannot be started", program.display()))?;
-        ensure!(status.success(), "{script} is not content with us");
-    }
-    drop(twilio);
+    twilio(&url, at_twilio).await?;
+    slack(&url, at_slack).await?;
     process.terminate().await?;
+    Ok(())
+}
+
+async fn twilio(url: &str, port: u16) -> Result<()> {
+    let _twilio = Twilio::start(port, url).await?;
+    let (hook, api) = (format!("{url}/in/phone"), format!("http://127.0.0.1:{port}"));
+    let known = [
+        ("HOOK", hook.as_str()),
+        ("API", &api),
+        ("ACCOUNT_SID", ACCOUNT_SID),
+        ("TOKEN", TOKEN),
+        ("NUMBER", OUR_NUMBER),
+    ];
+    meet("twilio_peer.py", &known).await?;
+    meet("twilio_peer.cjs", &known).await
+}
+
+async fn slack(url: &str, port: u16) -> Result<()> {
+    let slack = Slack::start(port, url).await?;
+    let (hook, api) = (format!("{url}/in/slack"), format!("http://127.0.0.1:{port}/api/"));
+    let known = [
+        ("HOOK", hook.as_str()),
+        ("API", &api),
+        ("SECRET", SIGNING_SECRET),
+        ("BOT_TOKEN", BOT_TOKEN),
+        ("APP_TOKEN", APP_TOKEN),
+    ];
+    for script in ["slack_peer.py", "slack_peer.cjs"] {
+        // Whoever opens a socket is told this, and has to acknowledge it.
+        let told = slack.tell("events_api", &event("peer", direct("U1", "1780000000.000100", "Hello")));
+        meet(script, &known).await?;
+        ensure!(
+            slack.acknowledged().contains(&told),
+            "{script} did not understand our socket"
+        );
+    }
+    Ok(())
+}
+
+/// Runs a script with the library that it needs.
+async fn meet(script: &str, known: &[(&str, &str)]) -> Result<()> {
+    let peers = repository().join(".dev/peers");
+    let program = match script.ends_with(".py") {
+        true => peers.join("venv/bin/python"),
+        false => "node".into(),
+    };
+    let status = Command::new(&program)
+        .arg(repository().join("tests/peers").join(script))
+        .env("NODE_PATH", peers.join("node_modules"))
+        .envs(known.iter().copied())
+        .stdin(Stdio::null())
+        .status()
+        .await
+        .with_context(|| format!("{} cannot be started", program.display()))?;
+    ensure!(status.success(), "{script} is not content with us");
     Ok(())
 }
