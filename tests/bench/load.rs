@@ -80,17 +80,27 @@ impl Target {
     }
 }
 
-/// Keeps `connections` busy for `time`.
+/// Makes the next request, whole.
+pub type Make = Arc<dyn Fn() -> Result<Vec<u8>> + Send + Sync>;
+
+/// Keeps `connections` busy with webhooks for `time`.
 pub async fn saturate(target: &Target, connections: usize, time: Duration) -> Result<Outcome> {
+    let (address, target) = (target.address, target.clone());
+    let make: Make = Arc::new(move || target.request(BODY_BYTES, 10));
+    saturate_with(address, &make, connections, time).await
+}
+
+/// Keeps `connections` busy with these requests for `time`.
+pub async fn saturate_with(address: SocketAddr, make: &Make, connections: usize, time: Duration) -> Result<Outcome> {
     let until = Instant::now() + time;
     let mut clients = JoinSet::new();
     for _ in 0..connections {
-        let target = target.clone();
+        let make = make.clone();
         clients.spawn(async move {
-            let mut connection = Connection::open(target.address).await?;
+            let mut connection = Connection::open(address).await?;
             let mut latencies_us = Vec::new();
             while Instant::now() < until {
-                let request = target.request(BODY_BYTES, 10)?;
+                let request = make()?;
                 let began = Instant::now();
                 connection.exchange(&request).await?;
                 latencies_us.push(began.elapsed().as_micros() as u64);

@@ -1,11 +1,11 @@
 //! `make bench`: speed and memory as ratios of one run, on the real servers.
 //!
-//! Ingest and chat against their floors (`floor.rs`, `chat.rs`), ingest with Kafka
-//! away, routing to both databases, the time from POST to ticket, memory and start.
-//! Prints a table and writes `bench/results.json`, one number for each name. A run
-//! takes about twenty minutes, half of them an outage; what it measures moves by some
-//! percent from run to run, which is why a floor is measured between. The names of
-//! [`PARTS`] measure these alone.
+//! Ingest and chat against their floors (`floor.rs`, `chat.rs`), the vendors' webhooks
+//! against plain ones (`vendors.rs`), ingest with Kafka away, routing to both databases,
+//! the time from POST to ticket, memory and start. Prints a table and writes
+//! `bench/results.json`, one number for each name. A run takes about twenty minutes,
+//! half of them an outage; what it measures moves by some percent from run to run, which
+//! is why a floor is measured between. The names of [`PARTS`] measure these alone.
 
 mod chat;
 mod crowd;
@@ -15,6 +15,7 @@ mod load;
 mod routing;
 mod site;
 mod spool;
+mod vendors;
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,8 +29,8 @@ use tests::harness::servers::{Servers, repository};
 use crate::site::{Site, fill};
 
 /// What can be measured alone: `target/release/bench ingest`.
-const PARTS: [&str; 10] = [
-    "rest", "sqlite", "postgres", "accounts", "latency", "ingest", "spool", "crowd", "chat", "outage",
+const PARTS: [&str; 11] = [
+    "rest", "sqlite", "postgres", "accounts", "latency", "ingest", "webhooks", "spool", "crowd", "chat", "outage",
 ];
 
 #[tokio::main]
@@ -126,12 +127,16 @@ async fn measure(servers: &Servers, parts: &[String]) -> Result<Vec<Row>> {
         routing::latency(&Site::on_servers(servers, "latency").await?, &mut rows).await?;
     }
     // Last, because nobody routes what these leave in Kafka.
-    if is_wanted("ingest") || is_wanted("crowd") || is_wanted("spool") {
+    if ["ingest", "webhooks", "spool", "crowd"].into_iter().any(is_wanted) {
         let kafka = servers.kafka().await?;
         let bus = format!("kafka:127.0.0.1:{}", kafka.port);
         let site = Site::new(servers, "ingest", Some(&bus), None)?;
         if is_wanted("ingest") {
             ingest::measure(&site, servers, kafka.port, &mut rows).await?;
+        }
+        if is_wanted("webhooks") {
+            let site = Site::new(servers, "webhooks", Some(&bus), None)?.with(&vendors::accounts())?;
+            vendors::measure(&site, &mut rows).await?;
         }
         if is_wanted("spool") {
             spool::measure(servers, &site, &mut rows).await?;

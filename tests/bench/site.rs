@@ -92,14 +92,25 @@ secrets = ["{SECRET}"]
     }
 
     pub async fn start(&self, role: &str) -> Result<Process> {
+        self.start_with(role, Vec::new()).await
+    }
+
+    /// As one that vendors know by this URL.
+    pub async fn start_called(&self, role: &str, public_url: &str) -> Result<Process> {
+        let url = ("TRIBUTARY_PUBLIC__URL".to_owned(), public_url.to_owned());
+        self.start_with(role, vec![url]).await
+    }
+
+    async fn start_with(&self, role: &str, mut environment: Vec<(String, String)>) -> Result<Process> {
         let [ops_port] = free_ports()?;
+        environment.push(("RUST_LOG".to_owned(), "warn".to_owned()));
         let start = Start {
             name: role.to_owned(),
             role: role.to_owned(),
             config: self.folder.join("tributary.toml"),
             dir: self.folder.join(role),
             ops_port,
-            environment: vec![("RUST_LOG".to_owned(), "warn".to_owned())],
+            environment,
         };
         Process::start(&start).await
     }
