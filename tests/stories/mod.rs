@@ -7,6 +7,7 @@ use tests::harness::world::World;
 use super::Running;
 
 mod attachments;
+mod backup_is_restored;
 mod bad_input;
 mod chat_crowd;
 mod chat_frames;
@@ -92,6 +93,7 @@ pub const STORIES: &[Story] = &[
     story!(two_workers_one_mailbox, Heavy, true),
     story!(topic_is_deleted, Heavy, true),
     story!(servers_go_away, Heavy, true),
+    story!(backup_is_restored, Heavy, true),
     story!(stops_without_servers, Heavy, true),
     story!(chat_crowd, Heavy, true),
     story!(processes_are_killed, Heavy, true),

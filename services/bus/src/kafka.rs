@@ -204,6 +204,16 @@ impl Kafka {
         )
     }
 
+    /// Lets a group without members stand at these offsets.
+    pub async fn stand(&self, topic: &str, group: &str, offsets: &[(i32, i64)]) -> Result<(), Error> {
+        let (config, offsets) = (self.config.clone(), offsets.to_vec());
+        let (topic, group) = (topic.to_owned(), group.to_owned());
+        tokio::task::spawn_blocking(move || reader::stand(&config, &topic, &group, &offsets))
+            .await
+            .map_err(|error| Error::unavailable("moving a group of readers", &error))?
+            .map_err(|error| Error::unavailable("moving a group of readers", &error))
+    }
+
     /// What hints are written by; of its own, so that they never fill the queue of events.
     pub fn hints_producer(&self) -> Option<HintsProducer> {
         HintsProducer::new(&self.config)

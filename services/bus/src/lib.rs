@@ -327,6 +327,16 @@ impl Bus {
         }
     }
 
+    /// Lets a group of readers go on from these offsets of a topic, wherever it stood.
+    /// Unavailable as long as it has members.
+    pub async fn rewind(&self, topic: &str, group: &str, offsets: &[(i32, i64)]) -> Result<(), Error> {
+        match &self.inner.log {
+            // Its readers look a record back at first, and so find out by themselves.
+            Way::Local(_) => Ok(()),
+            Way::Kafka { kafka, .. } => kafka.stand(topic, group, offsets).await,
+        }
+    }
+
     /// Lets what is under way come to its end, within the deadline.
     pub async fn stop(&self, deadline: Duration) {
         let began = Instant::now();

@@ -28,6 +28,7 @@ pub mod outbox;
 pub mod parked;
 pub mod people;
 pub mod requests;
+pub mod restore;
 pub mod tickets;
 
 #[cfg(test)]

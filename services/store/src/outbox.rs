@@ -24,7 +24,7 @@ use crate::requests::{Answered, remember};
 use crate::sql::{get, moment_if_any, parsed, rows, sql};
 use crate::{Error, Store};
 use settle::Guard;
-pub(crate) use settle::{announce, lock_conversation};
+pub(crate) use settle::{announce, doubt, lock_conversation};
 
 /// A claimed row, ready to be sent.
 #[derive(Clone, Debug)]

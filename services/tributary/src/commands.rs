@@ -6,6 +6,7 @@ mod check;
 mod inspect;
 mod migrate;
 mod parked;
+mod restored;
 mod send;
 mod spool;
 mod token;
@@ -80,6 +81,9 @@ enum Command {
     /// Shows and replays inputs that wait for a person
     #[command(after_help = EXIT_CODES)]
     Parked(parked::Arguments),
+    /// Catches up after a backup of the database was put back, while workers, routers and api are stopped
+    #[command(after_help = EXIT_CODES)]
+    Restored(restored::Arguments),
     /// Shows or empties a gateway's spool
     #[command(after_help = EXIT_CODES)]
     Spool(spool::Arguments),
@@ -106,6 +110,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Chat(arguments) => chat::run(&arguments, settings).await,
         Command::Inspect(arguments) => inspect::run(&arguments, settings).await,
         Command::Parked(arguments) => parked::run(&arguments, settings).await,
+        Command::Restored(arguments) => restored::run(&arguments, settings).await,
         Command::Spool(arguments) => spool::run(&arguments, settings).await,
     }
 }

@@ -35,7 +35,7 @@ const STORE_GRACE: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// Routers share the partitions as members of this group.
-const ROUTER_GROUP: &str = "tributary-router";
+pub const ROUTER_GROUP: &str = "tributary-router";
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -392,7 +392,7 @@ impl Loops<'_> {
 
 /// Opens the database, brings or checks its schema, and declares what the
 /// settings say. All of it may be done again.
-async fn prepare_store(role: Role, checked: &Checked) -> Result<Store> {
+pub async fn prepare_store(role: Role, checked: &Checked) -> Result<Store> {
     let store = Store::open(&checked.settings.store_url()).await?;
     if role == Role::All {
         store.migrate().await?;

@@ -392,6 +392,16 @@ impl ConsumerContext for Rebalances {
 /// takes its old place at once, any other waits until the old one is missed.
 /// What a reader holds is bounded: 16 MiB in librdkafka and
 /// [`PENDING_MAX_BYTES`] here.
+/// Says where a group stands that has no members; while it has some, Kafka refuses.
+pub(crate) fn stand(config: &ClientConfig, topic: &str, group: &str, offsets: &[(i32, i64)]) -> Result<(), KafkaError> {
+    let mut places = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, offset) in offsets {
+        places.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    let outsider: BaseConsumer = config.clone().set("group.id", group).create()?;
+    outsider.commit(&places, CommitMode::Sync)
+}
+
 fn consumer_config(config: &ClientConfig, group: &str) -> ClientConfig {
     let mut config = config.clone();
     config

@@ -139,6 +139,16 @@ pub(super) async fn fail(
         && advance(connection, message_id, DeliveryState::Failed, Some(error), now).await?)
 }
 
+/// Nobody knows whether it was sent: its row is gone already.
+pub(crate) async fn doubt(
+    connection: &mut Connection,
+    message_id: &MessageId,
+    reason: &str,
+    now: Moment,
+) -> Result<bool, Error> {
+    advance(connection, message_id, DeliveryState::Uncertain, Some(reason), now).await
+}
+
 async fn account_of(connection: &mut Connection, message_id: &MessageId) -> Result<String, Error> {
     let row = sql("SELECT account FROM outbox WHERE message_id = $1", "reading the outbox")
         .bind(message_id.as_str())
