@@ -1,8 +1,8 @@
 //! The settings of a world, written as an operator would.
 
 use super::customer::SECRET;
-use crate::vendors::slack;
 use crate::vendors::twilio::{ACCOUNT_SID, OUR_NUMBER, TOKEN};
+use crate::vendors::{self, slack};
 
 /// Mailboxes of ours, by name; each is an account and a queue of that name.
 pub const MAILBOXES: &[&str] = &[
@@ -34,6 +34,8 @@ pub const VENDORS: &[(&str, &str)] = &[
     ("slack", "slack"),
     ("slack-wrong", "slack"),
     (SLACK_SOCKET, "slack"),
+    ("bot", "telegram"),
+    ("mended-bot", "telegram"),
 ];
 
 /// The account that listens to Slack over a socket.
@@ -135,6 +137,7 @@ pub fn vendor(name: &str, channel: &str, port: u16) -> String {
     let own = match channel {
         "sms" | "voice" => twilio(name, channel),
         "slack" => slack(name),
+        "telegram" => telegram(name),
         _ => String::new(),
     };
     format!(
@@ -171,6 +174,18 @@ fn slack(name: &str) -> String {
         _ => format!("signing_secrets = [\"{}\"]", slack::SIGNING_SECRET),
     };
     format!("bot_token = \"{}\"\nper_second = 100\n{way}\n", slack::BOT_TOKEN)
+}
+
+fn telegram(name: &str) -> String {
+    // The secret of `mended-bot` is wrong until its story mends it.
+    let secret = match name {
+        "mended-bot" => "a_wrong_secret_of_nobody",
+        _ => vendors::telegram::SECRET,
+    };
+    format!(
+        "token = \"{}\"\ngroups = [-1001234567890]\nper_second = 100\nmode = \"webhook\"\nwebhook_secrets = [\"{secret}\"]\n",
+        vendors::telegram::TOKEN
+    )
 }
 
 /// What the site of the chats signs its users' tokens with.

@@ -33,6 +33,7 @@ mod sms;
 mod starts_again;
 mod stops_without_servers;
 mod strangers_stay_outside;
+mod telegram;
 mod topic_is_deleted;
 mod two_workers_one_mailbox;
 mod voice;
@@ -76,6 +77,7 @@ pub const STORIES: &[Story] = &[
     story!(sms, Both, true),
     story!(voice, Both, true),
     story!(slack, Both, true),
+    story!(telegram, Both, true),
     story!(attachments, Both, false),
     story!(erasure, Both, false),
     story!(one_bad_apple, Both, false),

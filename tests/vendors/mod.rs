@@ -3,6 +3,7 @@
 //! is a folder; what they share is how they listen and their moods.
 
 pub mod slack;
+pub mod telegram;
 pub mod twilio;
 
 use std::collections::VecDeque;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
+use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::task::JoinHandle;
@@ -24,6 +26,8 @@ pub enum Mood {
     Busy { retry_after_s: u64 },
     /// Does what it is asked, and never answers.
     Stalls,
+    /// Does what it is asked, and breaks the connection in the middle of its answer.
+    Breaks,
 }
 
 /// The moods for the next requests, the first for the next one; then all is well.
@@ -51,6 +55,7 @@ impl Mood {
             Self::Fails(status) => (status, None),
             Self::Busy { retry_after_s } => (429, Some(retry_after_s)),
             Self::Stalls => std::future::pending().await,
+            Self::Breaks => return broken(),
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, body).into_response();
@@ -61,6 +66,12 @@ impl Mood {
         }
         response
     }
+}
+
+/// Promises more than it gives.
+fn broken() -> Response {
+    let piece: std::io::Result<&'static [u8]> = Err(std::io::ErrorKind::BrokenPipe.into());
+    Response::new(Body::from_stream(futures_util::stream::iter([piece])))
 }
 
 /// A server on loopback, until it is dropped.

@@ -45,6 +45,12 @@ pub trait Channel: Send + Sync {
         &["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"]
     }
 
+    /// Those of them that are a secret themselves and not made by one: they are not
+    /// kept once they have proven their input.
+    fn secret_headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Routes of its own on the public listener, for what is more than one push:
     /// sockets, uploads. A channel that has some is live: nothing of it is taken
     /// from the door of webhooks.

@@ -47,6 +47,9 @@ pub fn snapshots(folder: &str, extension: &str, made: impl Fn(&[u8]) -> String) 
     count
 }
 
+/// Channels whose vendors send a secret token instead of signing.
+const TOKEN_ONLY: &[&str] = &["telegram"];
+
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// Settings of every account at Meta.
@@ -96,6 +99,17 @@ const SAMPLES: &[Sample] = &[
             auth_tokens = ['twilio-auth-token-0001']
             number = '+15550001111'",
         input: text_message,
+        text: "Where is my bike?",
+        files: 1,
+        expires: false,
+    },
+    Sample {
+        channel: "telegram",
+        settings: "
+            token = '123456789:AAE-not-a-token'
+            mode = 'webhook'
+            webhook_secrets = ['s3cr3t_Token-for-tests']",
+        input: update,
         text: "Where is my bike?",
         files: 1,
         expires: false,
@@ -172,6 +186,19 @@ fn twilio(body: &str, signature: &str) -> Input {
     let headers = [
         ("content-type", "application/x-www-form-urlencoded"),
         ("x-twilio-signature", signature),
+    ];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    input("POST", "/in/a", headers.to_vec(), body)
+}
+
+/// Telegram signs nothing: the token is all the proof that there is.
+fn update() -> Input {
+    let body = r#"{"update_id":1001,"message":{"message_id":7,"date":0,
+        "from":{"id":5550001,"is_bot":false,"first_name":"Ann"},"chat":{"id":5550001,"type":"private"},
+        "caption":"Where is my bike?","photo":[{"file_id":"AgAC1","file_unique_id":"AQ1","width":90,"height":90}]}}"#;
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-telegram-bot-api-secret-token", "s3cr3t_Token-for-tests"),
     ];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
     input("POST", "/in/a", headers.to_vec(), body)
@@ -289,7 +316,16 @@ fn the_signature_of_what_is_pushed_is_checked() {
         let mut old = good.clone();
         old.received_at = Moment::from_ms(3_600_000);
         assert_eq!(channel.verify(&old).is_err(), sample.expires, "{}", sample.channel);
-        for bad in [tampered, unsigned] {
+        let proves_bytes = !TOKEN_ONLY.contains(&sample.channel);
+        assert_eq!(channel.verify(&tampered).is_err(), proves_bytes, "{}", sample.channel);
+        let mut guessed = good.clone();
+        for (name, value) in &mut guessed.headers {
+            if channel.secret_headers().contains(&name.as_str()) {
+                value.push('x');
+            }
+        }
+        let guessed = (!proves_bytes).then_some(guessed);
+        for bad in std::iter::once(unsigned).chain(guessed) {
             assert!(channel.verify(&bad).is_err(), "{}: {bad:?}", sample.channel);
         }
         let kept = channel.kept_headers();
@@ -388,7 +424,7 @@ fn wrong_settings_are_refused_by_name() {
         "a",
         "telex",
         good,
-        "(channels: chat, email, slack, sms, voice, webhook, whatsapp)",
+        "(channels: chat, email, slack, sms, telegram, voice, webhook, whatsapp)",
     );
     let phone = "account_sid = 'AC1'\nauth_tokens = ['x']\nnumber = '1'\n";
     check("a", "sms", phone, "accounts.a: account_sid: it begins with AC");
@@ -423,6 +459,37 @@ fn wrong_settings_are_refused_by_name() {
     slack(
         "signing_secrets = ['a']\napi_url = 'http://127.0.0.1:9'",
         "api_url: 127.0.0.1 is a private",
+    );
+    let bot = "token = '1:x'\nmode = 'webhook'\nwebhook_secrets = ['MDEyMzQ1Njc4OWFiY2Rl']\n";
+    check(
+        "a",
+        "telegram",
+        &bot.replace("1:x", "x"),
+        "accounts.a: token: it looks like",
+    );
+    check(
+        "a",
+        "telegram",
+        &bot.replace("Rl", "!"),
+        "webhook_secrets: a secret has 16",
+    );
+    check(
+        "a",
+        "telegram",
+        "token = '1:x'\nmode = 'webhook'",
+        "webhook_secrets: name one",
+    );
+    check(
+        "a",
+        "telegram",
+        &bot.replace("webhook'", "polling'"),
+        "webhook_secrets: nothing is pushed",
+    );
+    check(
+        "a",
+        "telegram",
+        &bot.replace("'webhook'", "'push'"),
+        "unknown variant `push`",
     );
     check("a", "webhook", "", "accounts.a: missing field `secrets`");
     check("a", "webhook", "secrets = []", "accounts.a: secrets");
@@ -471,6 +538,7 @@ fn ids_of_samples_are_frozen() {
     check("email", "msg_eocreazqoqdiohmj2qnrezto5vkusfxq56vifxgvk2fdhjcyo6da");
     check("slack", "msg_fmvlnctcpl2f5m4j7ztg2f2wg6d5iymi3eqxjanyawch3dwfitgq");
     check("sms", "msg_l3nim5vyukbyr2lerrz3b7rtlbdxhhbcdcl7nrg6xtnayvisolta");
+    check("telegram", "msg_qwtkhkssqqf2mfcr4lkfpqxess55uyl5a2uucivbjs6m53vqvwca");
     check("voice", "msg_gbqcwcs6l6tvbythnvk7kiyhpzdl743dextm5qhmumzqdrlhgpka");
     check("whatsapp", "msg_csv35v7riskgz7qjjnxjg7z7r42n73d2yfkvfwo2ap3jkt6mwxxa");
     check("webhook", "msg_ll3v2jgqpxnjgcvlb7vfgewr2mmoerkyfikznzkxxhvef6pmxwqq");

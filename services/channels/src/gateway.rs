@@ -170,6 +170,8 @@ impl Gateway {
                 .await;
             return Err(Refused::BadSignature);
         }
+        let secrets = channel.secret_headers();
+        input.headers.retain(|(name, _)| !secrets.contains(&name.as_str()));
         let parked = match parse(channel, &input).await {
             Ok(Parsed { events, answer }) => {
                 let accepted = self

@@ -49,6 +49,7 @@ const CHANNELS: &[(&str, Build)] = &[
     ("email", crate::email::build),
     ("slack", crate::slack::build),
     ("sms", crate::sms::build),
+    ("telegram", crate::telegram::build),
     ("voice", crate::voice::build),
     ("webhook", crate::webhook::build),
     ("whatsapp", crate::whatsapp::build),

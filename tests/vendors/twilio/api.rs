@@ -228,7 +228,7 @@ impl Server {
         let (status, code) = match mood {
             Mood::Busy { .. } => (429, 20429),
             Mood::Fails(status) => (status, 20500),
-            Mood::Stalls => (500, 20500),
+            Mood::Stalls | Mood::Breaks => (500, 20500),
         };
         mood.answer(refusal(status, code, "told to fail").to_string()).await
     }
