@@ -3,8 +3,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Room for a gateway's connections and chats.
-const SENSIBLE: u64 = 65_536;
+/// Room for as many connections as a listener takes, and for files beside them.
+const SENSIBLE: u64 = 16_384;
 
 /// Asks for as many as it may have; says so if that is little.
 pub fn ask_for_all() {

@@ -112,7 +112,6 @@ impl Role {
 /// opens or a file is created.
 pub async fn run(role: Role, settings: Settings) -> Result<()> {
     telemetry::start_logs(&settings.log);
-    descriptors::ask_for_all();
     let (checked, has_keys) = checked(role, settings)?;
     let ports = Ports::bind(role, &checked.settings).await?;
     create_data_folder(&checked.settings)?;
@@ -122,6 +121,7 @@ pub async fn run(role: Role, settings: Settings) -> Result<()> {
         let keys = keys::create(&checked.settings)?;
         check::check(checked.settings, keys)?
     };
+    descriptors::ask_for_all();
     let stop = CancellationToken::new();
     let signals = tokio::spawn(watch_signals(stop.clone()));
     let outcome = start(role, checked, ports, &stop).await;
