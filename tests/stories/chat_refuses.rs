@@ -23,6 +23,7 @@ pub async fn run(world: &World) -> Result<()> {
     origins(public).await?;
     sessions(public).await?;
     tokens(public).await?;
+    session_ends(public).await?;
     talkers(public).await?;
     flood(public).await?;
     slow_reader(world).await?;
@@ -120,6 +121,22 @@ async fn tokens(public: &str) -> Result<()> {
     Ok(())
 }
 
+/// A socket ends with its session: nobody who was locked out at the site reads on.
+async fn session_ends(public: &str) -> Result<()> {
+    // Clocks may differ by thirty seconds; two of them are left.
+    let claims = json!({ "sub": "refused-late", "exp": now_seconds()? - 28 });
+    let mut socket = Socket::open(public, "chat", None).await?;
+    let hello = json!({ "type": "hello", "jwt": jwt(SITE_SECRET, &claims) });
+    socket.hello(&hello).await?;
+    socket.resume(None).await?;
+    let closed = socket.closed().await?;
+    ensure!(
+        closed.code == 4401 && closed.reason.contains("the session has expired"),
+        "{closed:?}"
+    );
+    Ok(())
+}
+
 /// HS256, by hand.
 fn jwt(secret: &str, claims: &Value) -> String {
     let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
@@ -156,7 +173,15 @@ async fn talkers(public: &str) -> Result<()> {
 }
 
 async fn flood(public: &str) -> Result<()> {
-    let mut socket = Socket::visit(public, "strict", None).await?;
+    // With or without a greeting.
+    let silent = Socket::open(public, "strict", None).await?;
+    for mut socket in [silent, Socket::visit(public, "strict", None).await?] {
+        flood_of(&mut socket).await?;
+    }
+    Ok(())
+}
+
+async fn flood_of(socket: &mut Socket) -> Result<()> {
     let mut said = 0;
     while said < 1_000 && socket.say(&json!({ "type": "ping" })).await.is_ok() {
         said += 1;

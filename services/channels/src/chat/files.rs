@@ -2,11 +2,12 @@
 //! receipt that a `send` may name, `GET /chat/{account}/files/{sha256}` gives a file to
 //! whoever was shown it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::session::Visitor;
-use super::{Chat, Door, now};
+use super::{Chat, Door, limits, now};
 use crate::live::Live;
 use crate::signature::Keys;
 
@@ -74,8 +75,15 @@ enum Refused {
     Fault,
 }
 
-async fn upload(State(door): State<Door>, Query(upload): Query<Upload>, headers: HeaderMap, body: Body) -> Response {
-    let answer = match take(&door, &upload.name, &headers, body).await {
+async fn upload(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(upload): Query<Upload>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let address = limits::address(&headers, peer.ip(), door.chat.settings.trusted_proxies);
+    let answer = match take(&door, address, &upload.name, &headers, body).await {
         Ok(receipt) => {
             let file = receipt.token(&door.chat.account, &door.chat.keys);
             let kept = &receipt.attachment;
@@ -93,7 +101,7 @@ async fn upload(State(door): State<Door>, Query(upload): Query<Upload>, headers:
     door.chat.shared_with(&headers, answer)
 }
 
-async fn take(door: &Door, name: &str, headers: &HeaderMap, body: Body) -> Result<Receipt, Refused> {
+async fn take(door: &Door, address: IpAddr, name: &str, headers: &HeaderMap, body: Body) -> Result<Receipt, Refused> {
     let chat = &door.chat;
     if !chat.may_come_from(headers) {
         return Err(Refused::Forbidden);
@@ -116,6 +124,9 @@ async fn take(door: &Door, name: &str, headers: &HeaderMap, body: Body) -> Resul
     if !chat.settings.takes_type(&media_type) {
         let reason = format!("files of the type {media_type} are not taken");
         return Err(Refused::Type { reason });
+    }
+    if !chat.limits.may_upload(address, bytes.len()) {
+        return Err(Refused::TooMany);
     }
     let attachment = Attachment::here(file::safe_name(name), media_type, &bytes);
     let now = now();

@@ -12,7 +12,7 @@ const MAX_TEXT_CHARS: usize = 4_000;
 const MAX_ID_CHARS: usize = 64;
 const MAX_FILES: usize = 5;
 /// Of a session, a JWT or a receipt of a file, in bytes.
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
+pub(super) const MAX_TOKEN_BYTES: usize = 8 * 1024;
 const MAX_FORM_CHARS: usize = 500;
 const MAX_FORM_FIELDS: usize = 30;
 

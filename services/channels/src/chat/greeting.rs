@@ -17,6 +17,7 @@ const GREETING: Duration = Duration::from_secs(10);
 /// Waits for the first good `hello`.
 pub(super) async fn greet(chat: &Chat, live: &Live, websocket: &mut WebSocket) -> Result<Visitor, End> {
     let deadline = Instant::now() + GREETING;
+    let frames = chat.limits.of_socket();
     let mut malformed = 0;
     loop {
         let heard = tokio::select! {
@@ -24,6 +25,9 @@ pub(super) async fn greet(chat: &Chat, live: &Live, websocket: &mut WebSocket) -
             () = sleep_until(deadline) => return Err(End::Close(Close::TooSlow)),
             heard = websocket.recv() => heard,
         };
+        if frames.check().is_err() {
+            return Err(End::Close(Close::Flood));
+        }
         let Some(text) = text_of(heard)? else { continue };
         let wrong = match frame::parse(&text) {
             Ok(Said::Hello(mut hello)) => {

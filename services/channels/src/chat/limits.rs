@@ -20,6 +20,8 @@ const FORGET_EVERY: u32 = 1_024;
 pub(super) struct Limits {
     connects: DefaultKeyedRateLimiter<IpAddr>,
     messages: DefaultKeyedRateLimiter<String>,
+    /// In KiB.
+    uploads: DefaultKeyedRateLimiter<IpAddr>,
     frames: Quota,
     sockets_an_address: usize,
     pub sockets_a_visitor: usize,
@@ -47,12 +49,15 @@ impl Limits {
         let connects = at_least_one("connects_a_minute", settings.connects_a_minute)?;
         let messages = at_least_one("messages_a_minute", settings.messages_a_minute)?;
         let frames = at_least_one("frames_a_second", settings.frames_a_second)?;
+        let mebibytes = at_least_one("upload_mebibytes_an_hour", settings.upload_mebibytes_an_hour)?;
+        let kibibytes = mebibytes.saturating_mul(KIB_A_MIB);
         if settings.sockets_an_address == 0 || settings.sockets_a_visitor == 0 {
             return Err("limits.sockets_an_address and sockets_a_visitor must be at least 1".to_owned());
         }
         Ok(Self {
             connects: RateLimiter::keyed(Quota::per_minute(connects)),
             messages: RateLimiter::keyed(Quota::per_minute(messages)),
+            uploads: RateLimiter::keyed(Quota::per_hour(kibibytes)),
             // A burst is what a page says in its first moments.
             frames: Quota::per_second(frames).allow_burst(frames.saturating_mul(BURST)),
             sockets_an_address: settings.sockets_an_address,
@@ -67,6 +72,7 @@ impl Limits {
         if self.arrivals.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             self.connects.retain_recent();
             self.messages.retain_recent();
+            self.uploads.retain_recent();
         }
         if self.connects.check_key(&address).is_err() {
             return Err(Close::Flood);
@@ -92,6 +98,14 @@ impl Limits {
         self.messages.check_key(thread).is_ok()
     }
 
+    /// Whether this address may leave a file of this size here now.
+    pub fn may_upload(&self, address: IpAddr, bytes: usize) -> bool {
+        let kibibytes = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(1);
+        let kibibytes = NonZeroU32::new(kibibytes).unwrap_or(NonZeroU32::MAX);
+        // The inner error: not now; the outer: never.
+        matches!(self.uploads.check_key_n(&address, kibibytes), Ok(Ok(())))
+    }
+
     /// What one socket may say.
     pub fn of_socket(&self) -> DefaultDirectRateLimiter {
         RateLimiter::direct(self.frames)
@@ -99,6 +113,7 @@ impl Limits {
 }
 
 const BURST: NonZeroU32 = NonZeroU32::new(3).unwrap();
+const KIB_A_MIB: NonZeroU32 = NonZeroU32::new(1_024).unwrap();
 
 impl Drop for Entry {
     fn drop(&mut self) {
@@ -114,8 +129,16 @@ impl Drop for Entry {
 }
 
 /// Whose request it is: what the last of our own proxies says, if there are any.
-/// What stands before that is the sender's word.
+/// What stands before that is the sender's word. Of IPv6 the network counts, for
+/// everybody has 2⁶⁴ addresses there.
 pub(super) fn address(headers: &HeaderMap, peer: IpAddr, trusted_proxies: usize) -> IpAddr {
+    match named(headers, peer, trusted_proxies).to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address => address,
+    }
+}
+
+fn named(headers: &HeaderMap, peer: IpAddr, trusted_proxies: usize) -> IpAddr {
     if trusted_proxies == 0 {
         return peer;
     }
@@ -166,6 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_uploads_so_much() {
+        let limits = Limits::new(&settings::Limits {
+            upload_mebibytes_an_hour: 3,
+            ..settings::Limits::default()
+        })
+        .unwrap();
+        let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let uploads = |address, bytes| (0..10).filter(|_| limits.may_upload(address, bytes)).count();
+        assert_eq!((uploads(one, 1_000_000), uploads(one, 1_000_000)), (3, 0));
+        assert_eq!((uploads(other, 4 << 20), uploads(other, 10)), (0, 10));
+    }
+
+    #[test]
     fn the_address_is_what_our_own_proxies_say() {
         let peer: IpAddr = "10.0.0.1".parse().unwrap();
         let check = |forwarded: &[&str], proxies: usize, expected: &str| {
@@ -183,6 +219,8 @@ mod tests {
         check(&["192.0.2.1"], 1, "192.0.2.1");
         check(&["198.51.100.1, 192.0.2.1"], 1, "192.0.2.1");
         check(&["198.51.100.1", "192.0.2.1,2001:db8::1"], 2, "192.0.2.1");
+        check(&["2001:db8:1:2:3:4:5:6"], 1, "2001:db8:1:2::");
+        check(&["::ffff:192.0.2.1"], 1, "192.0.2.1");
         check(&["192.0.2.1"], 2, "10.0.0.1");
         check(&["forged"], 1, "10.0.0.1");
         check(&[], 1, "10.0.0.1");

@@ -28,6 +28,8 @@ const LEEWAY_S: u64 = 30;
 const MIN_SECRET_BYTES: usize = 16;
 const MAX_EMAIL_CHARS: usize = 254;
 const MAX_NAME_CHARS: usize = 200;
+/// Of all that a session says: its token must come back in one `hello`.
+const MAX_BYTES: usize = 6_000;
 
 /// What we know of a visitor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,7 +155,10 @@ impl Visitor {
                 _ => drop(self.fields.insert(name, value.to_owned())),
             }
         }
-        Ok(())
+        match self.json().len() <= MAX_BYTES {
+            true => Ok(()),
+            false => Err("form is longer than a session can keep".to_owned()),
+        }
     }
 
     /// A field that must be filled in and is not. Who was answered by mail has filled
@@ -245,7 +250,8 @@ impl Site {
             return Err("sub of the JWT is empty or too long");
         }
         let user = with_case(&claims.sub);
-        let until = claims.exp.saturating_mul(1000).min(now.as_ms() + session_ms);
+        let ends_at = claims.exp.saturating_add(LEEWAY_S as i64).saturating_mul(1000);
+        let until = ends_at.min(now.as_ms() + session_ms);
         let is_line = |text: &String| !text.trim().is_empty() && !text.chars().any(char::is_control);
         let email = claims.email.filter(|email| is_email(email));
         Ok(Visitor {
@@ -304,6 +310,7 @@ fn signed(account: &str, payload: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame;
     use super::*;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::{Value, json};
@@ -533,6 +540,21 @@ mod tests {
         assert_eq!(visitor.fields["order"], "4711");
         fill(&mut visitor, "order", "").unwrap();
         assert!(visitor.fields.is_empty());
+        // What could not come back as a session is refused.
+        let long = Field {
+            name: "order".to_owned(),
+            required: false,
+        };
+        let mut talkative = Visitor::new(now(), HOUR_MS);
+        let tell = |visitor: &mut Visitor, bytes: usize| {
+            visitor.fill_in(
+                [("order".to_owned(), "x".repeat(bytes))].into(),
+                std::slice::from_ref(&long),
+            )
+        };
+        tell(&mut talkative, MAX_BYTES - 200).unwrap();
+        assert!(talkative.token("shop", &keys(1)).len() <= frame::MAX_TOKEN_BYTES);
+        assert!(tell(&mut talkative, MAX_BYTES).unwrap_err().contains("longer than"));
         // What the site has verified stays.
         visitor.email_is_verified = true;
         fill(&mut visitor, "email", "eve@example.com").unwrap();

@@ -91,6 +91,8 @@ pub(super) struct Limits {
     pub sockets_an_address: usize,
     /// New sockets of one address.
     pub connects_a_minute: u32,
+    /// Of one address.
+    pub upload_mebibytes_an_hour: u32,
 }
 
 impl Default for Limits {
@@ -101,6 +103,7 @@ impl Default for Limits {
             sockets_a_visitor: 10,
             sockets_an_address: 100,
             connects_a_minute: 120,
+            upload_mebibytes_an_hour: 500,
         }
     }
 }

@@ -165,7 +165,13 @@ impl Talk {
             } else {
                 PING_AFTER
             };
-        let due = self.read_again_at.map_or(quiet_until, |at| at.min(quiet_until));
+        let left_ms = u64::try_from(self.visitor.until - now().as_ms()).unwrap_or(0);
+        let expires_at = Instant::now() + Duration::from_millis(left_ms);
+        let due = self
+            .read_again_at
+            .unwrap_or(quiet_until)
+            .min(quiet_until)
+            .min(expires_at);
         let is_taking = self.taking.is_some();
         tokio::select! {
             () = self.live.stop().cancelled() => Next::Stop,
@@ -252,11 +258,7 @@ impl Talk {
         if !self.chat.limits.may_send(&self.visitor.thread) {
             return Err(End::Close(Close::Flood));
         }
-        if self.visitor.until <= now().as_ms() {
-            return Err(End::Close(Close::Unauthorized {
-                reason: "the session has expired",
-            }));
-        }
+        self.is_still_good()?;
         if let Some(name) = self.visitor.missing(&self.chat.settings.form) {
             let detail = format!("fill in {name} of the form first, by another hello");
             let saying = Saying::Error {
@@ -317,6 +319,16 @@ impl Talk {
                 write(websocket, &saying).await
             }
             Taken::Fault => Err(End::Close(Close::Fault)),
+        }
+    }
+
+    /// Whose session has ended hears and is heard no more.
+    fn is_still_good(&self) -> Result<(), End> {
+        match self.visitor.until > now().as_ms() {
+            true => Ok(()),
+            false => Err(End::Close(Close::Unauthorized {
+                reason: "the session has expired",
+            })),
         }
     }
 
@@ -413,6 +425,7 @@ impl Talk {
     }
 
     async fn look_at_the_clock(&mut self, websocket: &mut WebSocket) -> Result<(), End> {
+        self.is_still_good()?;
         if self.read_again_at.is_some_and(|at| at <= Instant::now()) {
             self.read();
         }
