@@ -21,6 +21,7 @@ need psql postgresql-client
 need dovecot dovecot-imapd
 [ -e /usr/lib/dovecot/lmtp ] || packages+=(dovecot-lmtpd)
 need postfix postfix
+need strace strace
 if [ ${#packages[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || fail "missing, and only root can install them: apt-get install ${packages[*]}"
   echo "installing ${packages[*]}"

@@ -2,6 +2,7 @@
 //! did and whether it hit something that was under way.
 
 mod clients;
+mod disks;
 mod mailbox;
 mod network;
 mod processes;
@@ -69,6 +70,8 @@ pub const LANES: [&[Fault]; 2] = [
         fault!("Kafka is a black hole", network::kafka_is_a_hole()),
         fault!("Kafka flaps", network::kafka_flaps()),
         fault!("Kafka is slow", network::kafka_is_slow()),
+        fault!("the disk of a spool is full", disks::full()),
+        fault!("fsync of a spool fails", disks::fsync_fails()),
         fault!("more partitions", servers::more_partitions()),
         fault!("PostgreSQL crashes", servers::postgres_crashes()),
         fault!("connections to PostgreSQL are cut", servers::connections_are_cut()),
