@@ -31,6 +31,7 @@ pub const VENDORS: &[(&str, &str)] = &[
     ("mended", "sms"),
     ("line", "voice"),
     ("faulty-sms", "sms"),
+    ("hotline", "voice"),
     ("slack", "slack"),
     ("slack-wrong", "slack"),
     (SLACK_SOCKET, "slack"),
@@ -156,6 +157,7 @@ fn twilio(name: &str, channel: &str) -> String {
     // The token of `mended` is wrong until its story mends it.
     let token = if name == "mended" { "a wrong token" } else { TOKEN };
     let greeting = match channel {
+        "voice" if name == "hotline" => "forward_to = \"+15550002222\"\n",
         "voice" => {
             "greeting = \"Welcome to Tributary & friends.\"\nvoicemail = \"Speak after the tone.\"\ntranscribe = true\n"
         }
@@ -238,6 +240,11 @@ when = { all = [
   ] },
 ] }
 then = { kind = "incident", impact = "high", urgency = "medium" }
+
+[[rules]]
+name = "answered calls are no work"
+when = { field = "missed", operator = "is", value = false }
+then = { kind = "none" }
 
 [[rules]]
 name = "confirm"

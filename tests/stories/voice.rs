@@ -13,6 +13,7 @@ pub async fn run(world: &World) -> Result<()> {
     let twilio = Twilio::start(world.vendor_port("line")?, &world.public[0]).await?;
     let asked = a_missed_call_is_a_ticket(world, &twilio).await?;
     order_changes_nothing(world, &twilio).await?;
+    an_answered_call_is_none(world, &twilio).await?;
     the_answer_is_spoken(world, &twilio, &asked).await?;
     a_hidden_number_is_nobodys(world, &twilio).await?;
     the_caller_also_writes(world, &twilio, &asked).await?;
@@ -128,6 +129,36 @@ async fn order_changes_nothing(world: &World, twilio: &Twilio) -> Result<()> {
     let subject = format!("Call from {from} to +15550001111");
     let ticket = world.desk.ticket("line", &subject).await?;
     known(world, conversation(&ticket)?).await?;
+    Ok(())
+}
+
+/// A rule says so; what it asks is known when the call has ended.
+async fn an_answered_call_is_none(world: &World, twilio: &Twilio) -> Result<()> {
+    let from = "+15553330005";
+    for (number, status) in [(5, "completed"), (6, "no-answer")] {
+        let sid = format!("CA{number:032}");
+        let rings = twilio.call(&sid, from, "ringing");
+        let answer = twilio.post("hotline", &rings).await?;
+        Twilio::understand(&answer)?;
+        ensure!(answer.body.contains("/in/hotline?then=dialled"), "{}", answer.body);
+        let dialled = twilio
+            .call(&sid, from, "in-progress")
+            .with(&[("DialCallStatus", status)]);
+        let url = format!("{}/in/hotline?then=dialled", world.public[0]);
+        for _ in 0..2 {
+            Twilio::understand(&twilio.post_to(&url, &dialled, tests::vendors::twilio::TOKEN).await?)?;
+        }
+    }
+    let ticket = world
+        .desk
+        .ticket("hotline", &format!("Call from {from} to +15550001111"))
+        .await?;
+    let messages = world.desk.messages_at_least(conversation(&ticket)?, 2).await?;
+    let missed: Vec<_> = messages
+        .iter()
+        .map(|message| message["call"]["missed"].clone())
+        .collect();
+    ensure!(missed == [false, true], "{messages:?}");
     Ok(())
 }
 

@@ -89,44 +89,54 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
     change::adopt_early(&stored, context, &mut changes);
     changes.messages.push(stored);
 
+    let known = changes.changed_messages.get(message_id);
+    let call = known.and_then(|(_, changed)| changed.call.clone());
     let arrival = place::Arrival {
         event,
         message_id,
         message,
+        call: call.as_ref(),
         whose: &whose,
         context,
         now,
     };
-    let mut placement = place::place(&arrival, &conversation);
+    let placement = place(&arrival, &mut conversation, &mut changes);
+    // What waits is decided later, and its trace is of then.
+    if !placement.waits {
+        let trace = trace(event, message_id, verdict, placement, &conversation, context, now);
+        changes.traces.push(trace);
+    }
+    changes.replace_conversation(expected_version, conversation);
+    changes.extend(whose.changes);
+    changes
+}
+
+/// Finds the ticket of a message, and writes what becomes of both.
+fn place<'a>(
+    arrival: &place::Arrival<'a>,
+    conversation: &mut Conversation,
+    changes: &mut Changes,
+) -> place::Placement<'a> {
+    let (context, now) = (arrival.context, arrival.now);
+    let mut placement = place::place(arrival, conversation);
     if let Some(ticket) = &placement.ticket {
         conversation.ticket_id = Some(ticket.id.clone());
     }
     let replied = answer::answer(
-        event,
-        message_id,
-        message,
+        arrival.event,
+        arrival.message_id,
+        arrival.message,
         &placement,
-        &mut conversation,
+        conversation,
         context,
         now,
-        &mut changes,
+        changes,
     );
     if let Err(why) = replied {
         placement.outcome.push_str(&format!("; no automatic reply: {why}"));
     }
-    write_ticket(&mut placement, context, now, &mut changes);
-    changes.traces.push(trace(
-        event,
-        message_id,
-        verdict,
-        placement,
-        &conversation,
-        context,
-        now,
-    ));
-    changes.replace_conversation(expected_version, conversation);
-    changes.extend(whose.changes);
-    changes
+    write_ticket(&mut placement, context, now, changes);
+    placement
 }
 
 /// A provider's word on a message of ours: moves it forward or changes nothing.

@@ -95,11 +95,16 @@ pub const FIELDS: &[(&str, FieldType)] = &[
     ("attachments", FieldType::Number),
     ("attachment_names", FieldType::Text),
     ("is_reply", FieldType::Flag),
+    // Whether nobody of us spoke with the caller; of what is no call, not set.
+    (MISSED, FieldType::Flag),
 ];
 
 /// Begins the names of what the sender filled into a form: `fields.order`. Which
 /// there are is the channel's to say; one that is not filled in is not set.
 pub const FORM: &str = "fields.";
+
+/// The field that is known of some calls only when they have ended.
+pub const MISSED: &str = "missed";
 
 /// The kind of value that a field has, one or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +112,16 @@ pub enum FieldType {
     Text,
     Number,
     Flag,
+}
+
+impl Condition {
+    fn asks_for(&self, field: &str) -> bool {
+        match self {
+            Self::All { all: parts } | Self::Any { any: parts } => parts.iter().any(|part| part.asks_for(field)),
+            Self::Not { not } => not.asks_for(field),
+            Self::Leaf { field: asked, .. } => asked == field,
+        }
+    }
 }
 
 /// Rules that were checked, ready to decide.
@@ -195,6 +210,13 @@ impl RuleSet {
             }
         }
         (None, traces)
+    }
+
+    /// Whether any condition looks at this field.
+    pub fn asks_for(&self, field: &str) -> bool {
+        self.rules()
+            .filter_map(|rule| rule.when.as_ref())
+            .any(|when| when.asks_for(field))
     }
 
     /// The rules as they were declared, in order.

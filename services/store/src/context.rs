@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use sqlx::any::AnyRow;
 
-use model::change::RecordedChange;
+use model::change::{Change, RecordedChange};
 use model::contact::Identity;
 use model::context::{Book, Context, KnownMessage, MessageReference};
 use model::event::{Body, DeliveryState, Event, Message};
@@ -38,6 +38,9 @@ struct Asked {
     /// whose changes may have come before them.
     changed: BTreeSet<String>,
     arrived: BTreeSet<String>,
+    /// Of those that are changed, calls of which it is known now whether they were
+    /// missed: they may find a ticket.
+    called: BTreeSet<String>,
     /// (account, thread name).
     threads: BTreeSet<(String, String)>,
     conversations: BTreeSet<ConversationId>,
@@ -72,7 +75,7 @@ impl Store {
             read(&mut connection, &asked, &mut context).await?;
         }
         let new_messages = asked.message_ids.len() - context.known_messages.len();
-        context.numbers = self.take_numbers(new_messages).await?;
+        context.numbers = self.take_numbers(new_messages + asked.called.len()).await?;
         Ok(context)
     }
 
@@ -109,6 +112,9 @@ impl Asked {
                 Body::MessageChanged(told) => {
                     asked.add_external_id(&told.external_id);
                     asked.changed.insert(told.external_id.clone());
+                    if matches!(&told.change, Change::Called(call) if call.missed.is_some()) {
+                        asked.called.insert(told.external_id.clone());
+                    }
                 }
                 Body::ConsentChanged(told) => {
                     asked.threads.insert((event.account.clone(), told.thread.clone()));

@@ -85,9 +85,11 @@ impl Told<'_> {
     fn rang(&self) -> Result<Parsed, Unparsed> {
         let call = Call {
             state: Some(CallState::Ringing),
+            missed: self.nobody_answers(),
             ..Call::default()
         };
-        let events = vec![self.message()?, self.called("ringing", call)];
+        // What is known of the call comes first: a rule may ask for it.
+        let events = vec![self.called("ringing", call), self.message()?];
         let mut response = Response::new();
         if let Some(greeting) = &self.settings.greeting {
             response = response.say(greeting, self.settings);
@@ -112,6 +114,11 @@ impl Told<'_> {
             false => self.take_voicemail(Response::new()),
         };
         answered(vec![self.called("dialled", call)], response)
+    }
+
+    /// Where calls are not put through, nobody of us speaks with the caller.
+    fn nobody_answers(&self) -> Option<bool> {
+        self.settings.forward_to.is_none().then_some(true)
     }
 
     fn take_voicemail(&self, response: Response) -> Response {
@@ -145,10 +152,10 @@ impl Told<'_> {
             state: Some(state),
             duration_s: duration.filter(|seconds: &i64| *seconds >= 0),
             // Unless the one to whom it was put through says otherwise.
-            missed: has_ended.then_some(true),
+            missed: has_ended.then_some(true).or(self.nobody_answers()),
             transcription: None,
         };
-        Ok(nothing(vec![self.message()?, self.called(status, call)]))
+        Ok(nothing(vec![self.called(status, call), self.message()?]))
     }
 
     fn recorded(&self) -> Parsed {
@@ -380,25 +387,28 @@ mod tests {
 
     #[test]
     fn states_of_a_call_are_told() {
-        let check = |status: &str, state: Option<CallState>, missed: Option<bool>| {
+        let check = |more: &str, status: &str, state: Option<CallState>, missed: Option<bool>| {
             let body = format!(
                 "CallSid=CA1&From=%2B15552223333&Direction=inbound&CallStatus={status}&CallDuration=7&SequenceNumber=2"
             );
-            let parsed = parse_with("", "/in/line", &body);
+            let parsed = parse_with(more, "/in/line", &body);
             let call = calls(&parsed).pop();
             assert_eq!(call.as_ref().and_then(|call| call.state), state, "{status}");
             assert_eq!(call.and_then(|call| call.missed), missed, "{status}");
             assert_eq!(parsed.answer.status, 204);
         };
-        check("initiated", Some(CallState::Ringing), None);
-        check("ringing", Some(CallState::Ringing), None);
-        check("in-progress", Some(CallState::Answered), None);
-        check("completed", Some(CallState::Completed), Some(true));
-        check("busy", Some(CallState::Busy), Some(true));
-        check("no-answer", Some(CallState::NoAnswer), Some(true));
-        check("canceled", Some(CallState::Cancelled), Some(true));
-        check("failed", Some(CallState::Failed), Some(true));
-        check("a-new-one", None, None);
+        // Where calls are put through, the end says whether somebody spoke.
+        for (more, missed) in [("forward_to = '+49301234567'", None), ("", Some(true))] {
+            check(more, "initiated", Some(CallState::Ringing), missed);
+            check(more, "ringing", Some(CallState::Ringing), missed);
+            check(more, "in-progress", Some(CallState::Answered), missed);
+            check(more, "completed", Some(CallState::Completed), Some(true));
+            check(more, "busy", Some(CallState::Busy), Some(true));
+            check(more, "no-answer", Some(CallState::NoAnswer), Some(true));
+            check(more, "canceled", Some(CallState::Cancelled), Some(true));
+            check(more, "failed", Some(CallState::Failed), Some(true));
+            check(more, "a-new-one", None, None);
+        }
         let dialled = |status: &str| {
             let body = format!("CallSid=CA1&DialCallStatus={status}");
             calls(&parse_with("", "/in/line?then=dialled", &body)).remove(0).missed
@@ -411,7 +421,8 @@ mod tests {
     fn callers_are_known_by_their_number_if_they_show_it() {
         let check = |from: &str, more: &str, scheme: &str, thread: &str, verified: bool| {
             let body = format!("CallSid=CA1&From={from}&Direction=inbound&CallStatus=ringing{more}");
-            let event = parse_with("", "/in/line", &body).events.remove(0);
+            // What is known of the call comes before its message, for whoever decides.
+            let event = parse_with("", "/in/line", &body).events.remove(1);
             let What::Message(message) = event.what else {
                 panic!("no message");
             };

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::change::{Change, MessageChange, RecordedChange, fold};
+use super::place::Arrival;
+use super::whose::Whose;
+use crate::change::{Change, Changed, MessageChange, RecordedChange, fold};
 use crate::context::{Changes, Context};
-use crate::conversation::{Consent, StoredMessage};
+use crate::conversation::{Consent, Conversation, StoredMessage};
 use crate::event::{ConsentChange, Event, Message};
+use crate::evidence::Verdict;
 use crate::id::MessageId;
-use crate::ticket::{Actor, Command};
+use crate::rule::MISSED;
+use crate::ticket::{Actor, Category, Command};
 use crate::time::Moment;
 
 /// A change of a message, or nothing if it is known. One that comes before its
@@ -40,7 +44,7 @@ pub(super) fn decide_change(event: &Event, told: &MessageChange, context: &Conte
     };
     recorded.message_id = Some(reference.message_id.clone());
     let known: Vec<&RecordedChange> = context.changes_of(&reference.message_id).collect();
-    let (before, _) = fold(original, known.iter().copied());
+    let (before, changed_before) = fold(original, known.iter().copied());
     let folded = fold(original, known.into_iter().chain([&recorded]));
     let is_theirs = reference.delivery.is_none();
     let is_edited = before.text != folded.0.text || before.html != folded.0.html;
@@ -55,6 +59,18 @@ pub(super) fn decide_change(event: &Event, told: &MessageChange, context: &Conte
         changes = Changes::of_command(ticket, &command, &Actor::System, now, &context.book.sla).unwrap_or_default();
     }
     let mut row = conversation.clone();
+    let missed = |changed: &Changed| changed.call.as_ref().and_then(|call| call.missed);
+    if is_theirs && missed(&changed_before).is_none() && missed(&folded.1).is_some() {
+        place_call(
+            event,
+            &reference.message_id,
+            &folded,
+            &mut row,
+            context,
+            now,
+            &mut changes,
+        );
+    }
     let mut announcement = row.announce("message.changed", &reference.message_id, event.occurred_at);
     announcement.data["change"] = told.change.as_str().into();
     changes.announcements.push(announcement);
@@ -62,6 +78,45 @@ pub(super) fn decide_change(event: &Event, told: &MessageChange, context: &Conte
     changes.changed_messages.insert(reference.message_id.clone(), folded);
     changes.message_changes.insert(recorded.id.clone(), recorded);
     changes
+}
+
+/// A rule asks whether the call was missed, and now it is known: unless it has joined
+/// a ticket already, the call finds its own.
+fn place_call(
+    event: &Event,
+    message_id: &MessageId,
+    (message, changed): &(Message, Changed),
+    conversation: &mut Conversation,
+    context: &Context,
+    now: Moment,
+    changes: &mut Changes,
+) {
+    let ticket = conversation.ticket_id.as_ref().and_then(|id| context.tickets.get(id));
+    let is_placed = ticket.is_some_and(|ticket| !matches!(ticket.category, Category::Closed | Category::Cancelled));
+    if is_placed || !context.book.rules.asks_for(MISSED) {
+        return;
+    }
+    let whose = Whose {
+        contact_id: conversation.contact_id.clone(),
+        changes: Changes::default(),
+        lines: Vec::new(),
+    };
+    let arrival = Arrival {
+        event,
+        message_id,
+        message,
+        call: changed.call.as_ref(),
+        whose: &whose,
+        context,
+        now,
+    };
+    let placement = super::place(&arrival, conversation, changes);
+    let verdict = Verdict {
+        lines: vec!["the call has ended".to_owned()],
+        ..Verdict::default()
+    };
+    let trace = super::trace(event, message_id, verdict, placement, conversation, context, now);
+    changes.traces.push(trace);
 }
 
 /// Changes that came before this message join it.

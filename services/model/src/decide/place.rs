@@ -4,12 +4,13 @@
 use serde_json::json;
 
 use super::whose::Whose;
+use crate::change::Call;
 use crate::context::{Book, Context};
 use crate::conversation::Conversation;
 use crate::event::{Event, Message};
 use crate::id::{MessageId, TicketId};
 use crate::outbound::Join;
-use crate::rule::{Actions, FORM, Facts, Rule};
+use crate::rule::{Actions, FORM, Facts, MISSED, Rule};
 use crate::sla::PolicyReference;
 use crate::ticket::priority::Level;
 use crate::ticket::{Actor, Category, Command, Opening, Ticket, TicketEvent, handle, open};
@@ -31,6 +32,8 @@ pub(super) struct Placement<'a> {
     pub facts: Facts,
     /// In words, for the trace.
     pub outcome: String,
+    /// Nothing is decided yet: a rule asks for what is known when the call has ended.
+    pub waits: bool,
 }
 
 /// A message that looks for its ticket.
@@ -38,9 +41,19 @@ pub(super) struct Arrival<'a> {
     pub event: &'a Event,
     pub message_id: &'a MessageId,
     pub message: &'a Message,
+    /// The call that it stands for, as far as is known.
+    pub call: Option<&'a Call>,
     pub whose: &'a Whose,
     pub context: &'a Context,
     pub now: Moment,
+}
+
+impl Arrival<'_> {
+    /// Whether a rule asks how the call ends, and nobody knows yet.
+    fn waits(&self) -> bool {
+        let is_open = self.call.is_some_and(|call| call.missed.is_none());
+        is_open && self.context.book.rules.asks_for(MISSED)
+    }
 }
 
 /// Finds the ticket of a message in `conversation`.
@@ -52,8 +65,9 @@ pub(super) fn place<'a>(arrival: &Arrival<'a>, conversation: &Conversation) -> P
         is_opened: false,
         rule: None,
         tried: Vec::new(),
-        facts: facts(arrival.event, arrival.message, conversation, &context.book),
+        facts: facts(arrival, conversation),
         outcome: String::new(),
+        waits: false,
     };
     let current = conversation.ticket_id.as_ref().and_then(|id| context.tickets.get(id));
     if let Some(events) = current.and_then(|ticket| join(arrival, conversation, ticket, false)) {
@@ -65,6 +79,11 @@ pub(super) fn place<'a>(arrival: &Arrival<'a>, conversation: &Conversation) -> P
     let automatic = arrival.message.automatic;
     if automatic.is_some_and(|automatic| !automatic.may_open_ticket()) {
         placement.outcome = "no ticket: an automatic reply or report opens none".to_owned();
+        return placement;
+    }
+    if arrival.waits() {
+        placement.outcome = "no ticket yet: the call goes on".to_owned();
+        placement.waits = true;
         return placement;
     }
     (placement.rule, placement.tried) = context.book.rules.first_match(&placement.facts);
@@ -233,7 +252,8 @@ fn subject_of(message: &Message) -> String {
 }
 
 /// What the rules may ask for.
-fn facts(event: &Event, message: &Message, conversation: &Conversation, book: &Book) -> Facts {
+fn facts(arrival: &Arrival<'_>, conversation: &Conversation) -> Facts {
+    let (event, message, book) = (arrival.event, arrival.message, &arrival.context.book);
     let sender = &message.sender;
     let domain = sender.domain();
     let is_employee = sender.verified
@@ -269,6 +289,7 @@ fn facts(event: &Event, message: &Message, conversation: &Conversation, book: &B
         ("attachments", json!(message.attachments.len())),
         ("attachment_names", json!(names)),
         ("is_reply", json!(is_reply)),
+        (MISSED, json!(arrival.call.and_then(|call| call.missed))),
     ];
     let filled_in = message.fields.iter();
     let filled_in = filled_in.map(|(name, value)| (format!("{FORM}{name}"), json!(value)));

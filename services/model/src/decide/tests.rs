@@ -1,5 +1,6 @@
 //! Decisions, as tables: what is known, what comes in, what is to be written.
 
+mod calls;
 mod people;
 
 use std::collections::VecDeque;
