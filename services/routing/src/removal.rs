@@ -71,6 +71,10 @@ async fn look_on(store: &Store, bus: &Bus) -> Result<(), crate::Error> {
 }
 
 async fn look(store: &Store, bus: &Bus) -> Result<(), Failure> {
+    // What was uploaded and sent; left on the list it would be looked at for ever.
+    for removal in store.removals_in_vain(now(), LIMIT).await? {
+        store.settle_removal(&removal, None).await?;
+    }
     let due = store.removals_due(now(), LIMIT).await?;
     if due.is_empty() {
         return Ok(());

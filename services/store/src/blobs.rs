@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use model::event::{Message, Raw};
 use model::time::Moment;
+use sqlx::any::AnyRow;
 
 use crate::connection::Connection;
 use crate::sql::{get, json, json_if_any, moment, sql};
@@ -52,13 +53,21 @@ impl Store {
         )
         .bind(now)
         .bind(limit);
-        self.read_all(statement, |row| {
-            Ok(Removal {
-                sha256: get(row, "sha256")?,
-                noted_at: moment(row, "noted_at")?,
-            })
-        })
-        .await
+        self.read_all(statement, removal).await
+    }
+
+    /// Blobs that were due and that somebody uses after all: whoever erases their
+    /// last use lists them again.
+    pub async fn removals_in_vain(&self, now: Moment, limit: i64) -> Result<Vec<Removal>, Error> {
+        let statement = sql(
+            "SELECT sha256, noted_at FROM blob_removals AS r WHERE due_at <= $1
+                 AND EXISTS (SELECT 1 FROM blob_uses AS u WHERE u.sha256 = r.sha256)
+             ORDER BY due_at, sha256 LIMIT $2",
+            "reading blobs that are used after all",
+        )
+        .bind(now)
+        .bind(limit);
+        self.read_all(statement, removal).await
     }
 
     /// Whether nobody uses this blob.
@@ -95,6 +104,13 @@ impl Store {
             .await?;
         transaction.commit(doing).await
     }
+}
+
+fn removal(row: &AnyRow) -> Result<Removal, Error> {
+    Ok(Removal {
+        sha256: get(row, "sha256")?,
+        noted_at: moment(row, "noted_at")?,
+    })
 }
 
 /// Writes the uses of all messages and parked inputs that were stored before uses

@@ -314,8 +314,16 @@ async fn a_blob_that_others_use_stays(database: &Database) {
     store.settle_removal(&removals[1], Some(at(20))).await.unwrap();
     assert_eq!(store.removals_due(at(9), 10).await.unwrap(), removals[2..]);
     // Used again meanwhile: off the list.
-    say(&store, 3).await;
+    let three = say(&store, 3).await;
     assert!(!due_blobs(&store).await.contains(&blob("logo")));
+    // It need not be looked at again until its last use is erased.
+    for removal in store.removals_in_vain(at(9), 10).await.unwrap() {
+        assert_eq!(removal.sha256, blob("logo"));
+        store.settle_removal(&removal, None).await.unwrap();
+    }
+    assert!(store.removals_in_vain(at(99), 10).await.unwrap().is_empty());
+    store.erase_conversation(&three, "ada", at(9)).await.unwrap();
+    assert!(due_blobs(&store).await.contains(&blob("logo")));
 }
 
 async fn what_came_before_uses_were_counted_is_counted(database: &Database) {
