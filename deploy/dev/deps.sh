@@ -22,6 +22,7 @@ need dovecot dovecot-imapd
 [ -e /usr/lib/dovecot/lmtp ] || packages+=(dovecot-lmtpd)
 need postfix postfix
 need strace strace
+compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || packages+=(libfaketime)
 if [ ${#packages[@]} -gt 0 ]; then
   [ "$(id -u)" = 0 ] || fail "missing, and only root can install them: apt-get install ${packages[*]}"
   echo "installing ${packages[*]}"

@@ -240,9 +240,9 @@ fn one_effect_each(desk: &Desk, found: &BTreeMap<&str, String>, verdict: &mut Ve
 /// What nobody can read waits for a person, each once.
 async fn parked(world: &World, oracle: &Oracle, verdict: &mut Verdict) -> Result<()> {
     let parked = world.desk.list("/v1/parked").await?;
-    let ours = parked
-        .iter()
-        .filter(|input| ACCOUNTS.contains(&input["account"].as_str().unwrap_or_default()));
+    // Under a wrong clock good signatures look bad: those are in quarantine.
+    let parked = parked.iter().filter(|input| input["quarantined"] == false);
+    let ours = parked.filter(|input| ACCOUNTS.contains(&input["account"].as_str().unwrap_or_default()));
     let (found, sent) = (ours.count(), oracle.poisoned.load(Ordering::Relaxed));
     if found < sent {
         verdict.lose(format!("{} of {sent} unreadable mails are not parked", sent - found));

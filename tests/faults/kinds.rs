@@ -2,9 +2,11 @@
 //! did and whether it hit something that was under way.
 
 mod clients;
+mod clock;
 mod disks;
 mod mailbox;
 mod network;
+mod own;
 mod processes;
 mod servers;
 
@@ -64,6 +66,7 @@ pub const LANES: [&[Fault]; 2] = [
             processes::pause("worker", &["outbox", "mailbox", "announcements"])
         ),
         fault!("a router more, for a while", processes::add_router()),
+        fault!("a gateway's clock jumps", clock::jumps()),
     ],
     &[
         fault!("Kafka refuses", network::kafka_refuses()),
