@@ -55,6 +55,7 @@ pub(crate) fn encode(event: Event) -> Encoded {
         Body::DeliveryReported(_) => "delivery_reported",
         Body::MessageChanged(_) => "message_changed",
         Body::ConsentChanged(_) => "consent_changed",
+        Body::WatermarkMoved(_) => "watermark_moved",
         Body::Parked { .. } => "parked",
         Body::Quarantined { .. } => "quarantined",
     };
@@ -139,6 +140,7 @@ mod tests {
     use model::contact::Party;
     use model::event::{
         Attachment, Automatic, ConsentChange, DeliveryReport, DeliveryState, Message, Raw, RawContent, Recipient,
+        Watermark,
     };
     use model::evidence::Evidence;
     use model::id::{ConversationId, MessageId};
@@ -264,6 +266,11 @@ mod tests {
                 thread: "+1".to_owned(),
                 given: false,
                 reason: "STOP".to_owned(),
+            }),
+            Body::WatermarkMoved(Watermark {
+                thread: "t".to_owned(),
+                until: Moment::from_ms(1_767_225_600_123),
+                state: DeliveryState::Read,
             }),
             Body::Parked { reason: String::new() },
             Body::Quarantined {

@@ -276,6 +276,10 @@ fn stamp(
             let id = event_id(&["consent", realm, channel, &external_id]);
             (id, Body::ConsentChanged(text::fit_consent(told)))
         }
+        What::Watermark(watermark) => {
+            let id = event_id(&["watermark", realm, channel, &external_id]);
+            (id, Body::WatermarkMoved(text::fit_watermark(watermark)))
+        }
         What::Parked { reason } => (
             event_id(&["parked", account, channel, &external_id]),
             Body::Parked { reason },

@@ -6,7 +6,7 @@
 
 use model::change::{Call, Change, MessageChange};
 use model::contact::Party;
-use model::event::{Attachment, ConsentChange, DeliveryReport, Message, Recipient};
+use model::event::{Attachment, ConsentChange, DeliveryReport, Message, Recipient, Watermark};
 use model::evidence::Evidence;
 use model::id::sha256_hex;
 
@@ -120,6 +120,14 @@ pub fn fit_consent(told: ConsentChange) -> ConsentChange {
         thread: whole(thread),
         given,
         reason: short(reason),
+    }
+}
+
+/// A watermark whose thread is fit.
+pub fn fit_watermark(watermark: Watermark) -> Watermark {
+    Watermark {
+        thread: whole(watermark.thread),
+        ..watermark
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Identity {
 }
 
 impl Party {
+    /// The scheme of ourselves; the address is the account's name.
+    pub const OURS: &'static str = "account";
+
     /// The identity under which this party is looked up.
     pub fn identity(&self) -> Identity {
         Identity {

@@ -80,6 +80,9 @@ pub struct Context {
     pub message_changes: HashMap<MessageId, Vec<RecordedChange>>,
     /// Changes that wait for messages, among them some of the batch.
     pub early_changes: Vec<RecordedChange>,
+    /// Our own messages that have left and are not read yet, by (account, thread name),
+    /// where the batch moves a watermark.
+    pub unread: HashMap<(String, String), Vec<MessageReference>>,
     /// Our own messages that the batch quotes by signed Message-ID.
     pub signed_messages: HashMap<MessageId, MessageReference>,
     /// Conversations by (account, thread name).
@@ -368,7 +371,9 @@ impl Context {
             }
         }
         for (message_id, report) in &decision.deliveries {
-            for reference in self.external_ids.get_mut(&report.external_id).into_iter().flatten() {
+            let unread = self.unread.values_mut().flatten();
+            let named = self.external_ids.get_mut(&report.external_id).into_iter().flatten();
+            for reference in unread.chain(named) {
                 if reference.message_id == *message_id {
                     reference.delivery = Some(report.state);
                 }

@@ -155,7 +155,8 @@ pub struct StoredMessage {
     /// The account where it arrived first, or by which it leaves.
     pub account: String,
     pub direction: Direction,
-    /// Who wrote it: the contact's id, a person of the desk, or `rule:<name>`.
+    /// Who wrote it: the contact's id, a person of the desk, `rule:<name>`, or
+    /// `elsewhere` for one of ours that was not written here.
     pub author: String,
     /// As it stands today; `raw` and its changes tell what it was.
     pub message: Message,
@@ -443,7 +444,7 @@ impl Message {
     /// ours can say so before the provider's id is known.
     pub(crate) fn of_ours(account: &str, message_id: &MessageId, text: String) -> Self {
         let sender = Party {
-            scheme: "account".to_owned(),
+            scheme: Party::OURS.to_owned(),
             address: account.to_owned(),
             name: None,
             verified: true,

@@ -8,16 +8,17 @@
 
 mod answer;
 mod change;
+mod elsewhere;
 mod place;
 #[cfg(test)]
 mod tests;
 mod whose;
 
 use crate::change::Changed;
-use crate::contact::{Identity, normalise};
+use crate::contact::{Identity, Party, normalise};
 use crate::context::{Changes, Context, ParkedInput, Replacing};
 use crate::conversation::{Conversation, Direction, StoredMessage};
-use crate::event::{Body, DeliveryReport, DeliveryState, Event, Message};
+use crate::event::{Body, DeliveryReport, DeliveryState, Event, Message, Watermark};
 use crate::evidence::{Verdict, weigh};
 use crate::id::{ContactId, ConversationId, MessageId};
 use crate::ticket::{Command, Ticket, handle};
@@ -37,6 +38,7 @@ pub fn decide(event: &Event, context: &Context, now: Moment) -> Changes {
         Body::DeliveryReported(report) => decide_report(event, report, context, now),
         Body::MessageChanged(told) => change::decide_change(event, told, context, now),
         Body::ConsentChanged(told) => change::decide_consent(event, told, context),
+        Body::WatermarkMoved(watermark) => decide_watermark(event, watermark, context),
         Body::Parked { reason } => park(event, reason, false),
         Body::Quarantined { reason } => park(event, reason, true),
     }
@@ -77,6 +79,9 @@ fn decide_message(event: &Event, message_id: &MessageId, message: &Message, cont
             changes.unneeded_blobs = blobs.map(|sha256| (sha256, now)).collect();
         }
         return changes;
+    }
+    if message.sender.scheme == Party::OURS {
+        return elsewhere::decide(event, message_id, message, context, now);
     }
     let mut verdict = weigh(event, message, context);
     let whose = whose::whose(event, message_id, message, &verdict, context, now);
@@ -170,6 +175,38 @@ fn decide_report(event: &Event, report: &DeliveryReport, context: &Context, now:
         .push(row.announce(&kind, &reference.message_id, event.occurred_at));
     changes.deliveries.push((reference.message_id.clone(), report.clone()));
     changes.replace_conversation(conversation.version, row);
+    changes
+}
+
+/// A provider's word on all messages of ours in a thread, up to a moment.
+fn decide_watermark(event: &Event, watermark: &Watermark, context: &Context) -> Changes {
+    let mut changes = Changes::default();
+    let thread = (event.account.clone(), watermark.thread.clone());
+    let id = context.threads.get(&thread);
+    let Some(conversation) = id.and_then(|id| context.conversations.get(id)) else {
+        return changes;
+    };
+    let mut row = conversation.clone();
+    for reference in context.unread.get(&thread).into_iter().flatten() {
+        let is_behind = reference
+            .delivery
+            .is_some_and(|state| watermark.state.rank() > state.rank());
+        if !is_behind || reference.occurred_at > watermark.until {
+            continue;
+        }
+        let report = DeliveryReport {
+            external_id: reference.message_id.to_string(),
+            state: watermark.state,
+            error: None,
+        };
+        let kind = format!("message.{}", watermark.state.as_str());
+        let announcement = row.announce(&kind, &reference.message_id, event.occurred_at);
+        changes.announcements.push(announcement);
+        changes.deliveries.push((reference.message_id.clone(), report));
+    }
+    if !changes.deliveries.is_empty() {
+        changes.replace_conversation(conversation.version, row);
+    }
     changes
 }
 

@@ -51,6 +51,8 @@ pub enum Body {
     MessageChanged(Box<MessageChange>),
     /// The contact says whether we may write to them.
     ConsentChanged(ConsentChange),
+    /// A provider says how far everything of ours in a thread has come.
+    WatermarkMoved(Watermark),
     /// Input that could not be parsed or applied; the reason is for operators.
     Parked { reason: String },
     /// Input whose signature was wrong.
@@ -303,6 +305,17 @@ pub struct ConsentChange {
     pub reason: String,
 }
 
+/// That all messages of ours in one thread have come so far, up to a moment: some
+/// providers name no messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// The thread's name, as [`Evidence::thread`] gives it.
+    pub thread: String,
+    /// What we wrote later is not meant.
+    pub until: Moment,
+    pub state: DeliveryState,
+}
+
 /// How far a message of ours has come. The order of the variants is the only
 /// direction in which it moves (contract C5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -367,6 +380,7 @@ impl Event {
             Body::DeliveryReported(_)
             | Body::MessageChanged(_)
             | Body::ConsentChanged(_)
+            | Body::WatermarkMoved(_)
             | Body::Parked { .. }
             | Body::Quarantined { .. } => None,
         }

@@ -1,7 +1,7 @@
 //! What a channel makes of its input, before anyone knows where it belongs.
 
 use crate::change::MessageChange;
-use crate::event::{ConsentChange, DeliveryReport, Message};
+use crate::event::{ConsentChange, DeliveryReport, Message, Watermark};
 use crate::time::Moment;
 
 /// One thing that a channel understood. `channels/src/inbox.rs` stamps it with
@@ -29,11 +29,15 @@ pub struct Inbound {
 /// What an [`Inbound`] is about.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
+    /// With [`crate::contact::Party::OURS`] as its sender's scheme it is one of ours that
+    /// somebody wrote elsewhere: at the vendor's own inbox, by another program. The
+    /// first of its identities is the contact.
     Message(Box<Message>),
     Delivery(DeliveryReport),
     /// The external id of the [`Inbound`] is the change's own.
     Changed(Box<MessageChange>),
     Consent(ConsentChange),
+    Watermark(Watermark),
     /// A piece of a larger input that cannot be read: kept for a person (C6), while
     /// the others go on.
     Parked {

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use sqlx::any::AnyRow;
 
 use model::change::{Change, RecordedChange};
-use model::contact::Identity;
+use model::contact::{Identity, Party};
 use model::context::{Book, Context, KnownMessage, MessageReference};
 use model::event::{Body, DeliveryState, Event, Message};
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
@@ -43,6 +43,8 @@ struct Asked {
     called: BTreeSet<String>,
     /// (account, thread name).
     threads: BTreeSet<(String, String)>,
+    /// Of these, those whose watermark moves.
+    watermarks: BTreeSet<(String, String)>,
     conversations: BTreeSet<ConversationId>,
     senders: BTreeSet<Identity>,
     /// Senders, and whoever else they may prove to be.
@@ -119,6 +121,11 @@ impl Asked {
                 Body::ConsentChanged(told) => {
                     asked.threads.insert((event.account.clone(), told.thread.clone()));
                 }
+                Body::WatermarkMoved(watermark) => {
+                    let thread = (event.account.clone(), watermark.thread.clone());
+                    asked.threads.insert(thread.clone());
+                    asked.watermarks.insert(thread);
+                }
                 Body::Parked { .. } | Body::Quarantined { .. } => {}
             }
         }
@@ -127,6 +134,11 @@ impl Asked {
 
     fn add(&mut self, event: &Event, message: &Message) {
         self.arrived.extend(message.external_ids.iter().cloned());
+        if message.sender.scheme == Party::OURS {
+            for external_id in &message.external_ids {
+                self.add_external_id(external_id);
+            }
+        }
         let evidence = &message.evidence;
         self.signed_messages.extend(evidence.signed_messages.iter().cloned());
         self.conversations.extend(evidence.signed_conversations.iter().cloned());
@@ -168,6 +180,7 @@ async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context)
     read_originals(connection, asked, context).await?;
     read_changes(connection, asked, context).await?;
     read_threads(connection, asked, context).await?;
+    read_unread(connection, asked, context).await?;
 
     let mut reachable = asked.conversations.clone();
     reachable.extend(context.threads.values().cloned());
@@ -312,6 +325,26 @@ async fn read_changes(connection: &mut Connection, asked: &Asked, context: &mut 
         .iter()
         .map(change_of)
         .collect::<Result<Vec<RecordedChange>, _>>()?;
+    Ok(())
+}
+
+/// What has left and is not read yet, where a watermark moves.
+async fn read_unread(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    let mut statement = rows(
+        "SELECT c.thread_name, m.id, m.conversation_id, m.account, m.delivery, m.occurred_at FROM {rows}
+         JOIN conversations AS c ON c.account = v.column1 AND c.thread_name = v.column2
+         JOIN messages AS m ON m.conversation_id = c.id AND m.account = c.account
+         WHERE m.delivery IN ('sent', 'delivered') AND m.erased_at IS NULL
+         ORDER BY m.occurred_at, m.id",
+        "reading messages that are not read",
+    );
+    for (account, thread) in &asked.watermarks {
+        statement.push(vec![account.into(), thread.into()]);
+    }
+    for row in &statement.all(connection).await? {
+        let thread = (get(row, "account")?, get(row, "thread_name")?);
+        context.unread.entry(thread).or_default().push(reference(row)?);
+    }
     Ok(())
 }
 

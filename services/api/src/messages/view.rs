@@ -26,7 +26,8 @@ pub struct MessageView {
     /// `inbound`, `outbound` or `note`; the contact never sees a note.
     #[schema(value_type = String, example = "inbound")]
     direction: Direction,
-    /// The contact's id, a person of the desk, or `rule:<name>`.
+    /// The contact's id, a person of the desk, `rule:<name>`, or `elsewhere` for one of ours that was written at the
+    /// vendor's own inbox or by another program.
     author: String,
     sender: SenderView,
     recipients: Vec<RecipientView>,

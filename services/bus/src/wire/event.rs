@@ -5,7 +5,7 @@ use model::change::{Call, CallState, Change, MessageChange, Reacting};
 use model::contact::Party;
 use model::event::{
     Attachment, Automatic, Body, ConsentChange, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent,
-    Recipient,
+    Recipient, Watermark,
 };
 use model::evidence::Evidence;
 use model::id::{ConversationId, MessageId};
@@ -28,6 +28,11 @@ pub(super) fn event_to_proto(event: Event) -> pb::Event {
             thread: consent.thread,
             given: consent.given,
             reason: consent.reason,
+        }),
+        Body::WatermarkMoved(watermark) => pb::event::Body::WatermarkMoved(pb::WatermarkMoved {
+            thread: watermark.thread,
+            until: Some(moment_to_proto(watermark.until)),
+            state: watermark.state.as_str().to_owned(),
         }),
         Body::Parked { reason } => pb::event::Body::Parked(pb::Parked { reason }),
         Body::Quarantined { reason } => pb::event::Body::Quarantined(pb::Quarantined { reason }),
@@ -54,6 +59,7 @@ pub(super) fn event_from_proto(event: pb::Event) -> Result<Event, String> {
         Body::DeliveryReported(_)
         | Body::MessageChanged(_)
         | Body::ConsentChanged(_)
+        | Body::WatermarkMoved(_)
         | Body::Parked { .. }
         | Body::Quarantined { .. } => is_event_id(&event.id),
     };
@@ -102,6 +108,11 @@ fn body_from_proto(body: pb::event::Body) -> Result<Body, String> {
             thread: consent.thread,
             given: consent.given,
             reason: consent.reason,
+        }),
+        pb::event::Body::WatermarkMoved(watermark) => Body::WatermarkMoved(Watermark {
+            thread: watermark.thread,
+            until: moment_from_proto(watermark.until)?,
+            state: DeliveryState::parse(&watermark.state).ok_or("unknown delivery state")?,
         }),
         pb::event::Body::Parked(parked) => Body::Parked { reason: parked.reason },
         pb::event::Body::Quarantined(quarantined) => Body::Quarantined {

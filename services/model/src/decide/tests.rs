@@ -15,6 +15,7 @@ use crate::context::{AccountPlan, Book, Changes, Context, Queue};
 use crate::conversation::Direction;
 use crate::event::{
     Automatic, Body, ConsentChange, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent, Recipient,
+    Watermark,
 };
 use crate::evidence::Evidence;
 use crate::id::{MessageId, TicketId};
@@ -573,6 +574,97 @@ fn delivery_states_never_go_back() {
         let changes = desk.receive(&event);
         assert_eq!(changes.deliveries.len(), moves, "{account} {state:?}");
     }
+}
+
+#[test]
+fn a_watermark_moves_what_was_written_before_it() {
+    let mut desk = Desk::new(json!([]));
+    let asked = desk.receive(&in_thread(&desk));
+    let thread = ("bot".to_owned(), "t".to_owned());
+    for (key, after_ms) in [("k1", 0), ("k2", 1_000)] {
+        let reference = crate::context::MessageReference {
+            message_id: MessageId::authored("agnes", key),
+            conversation_id: asked.messages[0].conversation_id.clone(),
+            account: "bot".to_owned(),
+            delivery: Some(DeliveryState::Sent),
+            occurred_at: desk.now.plus_ms(after_ms),
+        };
+        desk.context.unread.entry(thread.clone()).or_default().push(reference);
+    }
+    let rows = [
+        (-1, DeliveryState::Read, 0),
+        (0, DeliveryState::Delivered, 1),
+        (0, DeliveryState::Delivered, 0),
+        (1_000, DeliveryState::Read, 2),
+        (1_000, DeliveryState::Delivered, 0),
+    ];
+    for (until_ms, state, moves) in rows {
+        let watermark = Watermark {
+            thread: "t".to_owned(),
+            until: desk.now.plus_ms(until_ms),
+            state,
+        };
+        let event = Event {
+            id: "evt_1".to_owned(),
+            body: Body::WatermarkMoved(watermark),
+            ..desk.event("bot", "unused", from("x", true))
+        };
+        let changes = desk.receive(&event);
+        assert_eq!(changes.deliveries.len(), moves, "{until_ms} {state:?}");
+        assert_eq!(changes.announcements.len(), moves);
+    }
+}
+
+/// Somebody of ours has written this at the vendor's own inbox.
+fn from_elsewhere(desk: &Desk, external_id: &str) -> Event {
+    let message = Message {
+        external_ids: vec![external_id.to_owned()],
+        evidence: Evidence {
+            thread: Some("t".to_owned()),
+            ..Evidence::default()
+        },
+        identities: vec![from("anna", true).sender],
+        sender: Party {
+            scheme: Party::OURS.to_owned(),
+            address: "bot".to_owned(),
+            name: None,
+            verified: true,
+        },
+        ..from("unused", true)
+    };
+    desk.event("bot", external_id, message)
+}
+
+#[test]
+fn what_we_wrote_elsewhere_answers_and_opens_nothing() {
+    let mut desk = Desk::new(json!([]));
+    let asked = desk.receive(&in_thread(&desk));
+    let (ticket_id, _) = ticket_of(&asked).unwrap();
+    let answered = desk.receive(&from_elsewhere(&desk, "m2"));
+    let stored = &answered.messages[0];
+    assert_eq!(stored.conversation_id, asked.messages[0].conversation_id);
+    assert_eq!(
+        (stored.direction, stored.delivery),
+        (Direction::Outbound, Some(DeliveryState::Sent))
+    );
+    assert!(answered.outbox.is_empty() && answered.contacts.is_empty());
+    assert_eq!(answered.ticket_events[0].0, *ticket_id);
+    // Our own answer comes back: it is known by the vendor's id.
+    let ours = MessageId::authored("agnes", "k1");
+    desk.we_sent(&asked, &ours, "m3");
+    assert!(desk.receive(&from_elsewhere(&desk, "m3")).is_empty());
+}
+
+#[test]
+fn whom_we_write_to_elsewhere_is_known_when_they_answer() {
+    let mut desk = Desk::new(json!([]));
+    let begun = desk.receive(&from_elsewhere(&desk, "m0"));
+    assert!(begun.tickets.is_empty(), "nobody has asked for anything");
+    let contact = begun.contacts[0].id.clone();
+    let answered = desk.receive(&in_thread(&desk));
+    assert_eq!(answered.messages[0].conversation_id, begun.messages[0].conversation_id);
+    assert_eq!(answered.messages[0].author, contact.to_string());
+    assert!(ticket_of(&answered).is_some());
 }
 
 fn changed(desk: &Desk, id: &str, external_id: &str, change: change::Change) -> Event {

@@ -140,6 +140,7 @@ fn describe(account: &Account, event: &Inbound) -> Value {
         What::Delivery(report) => line["delivery"] = json!(report),
         What::Changed(told) => line["changed"] = json!(told),
         What::Consent(told) => line["consent"] = json!(told),
+        What::Watermark(watermark) => line["watermark"] = json!(watermark),
         What::Parked { reason } => line["parked"] = json!(reason),
     }
     line

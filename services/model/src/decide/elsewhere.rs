@@ -1,0 +1,87 @@
+//! A message of ours that was not written here: by people at the vendor's own inbox,
+//! or by another program. It is part of the conversation, and an answer like any
+//! other; nothing is sent.
+
+use crate::change::Changed;
+use crate::context::{Changes, Context};
+use crate::conversation::{Direction, StoredMessage};
+use crate::event::{DeliveryState, Event, Message};
+use crate::evidence::weigh;
+use crate::id::MessageId;
+use crate::ticket::{Actor, Command};
+use crate::time::Moment;
+
+use super::{change, find_conversation, whose};
+
+/// As who it was written by is called.
+const AUTHOR: &str = "elsewhere";
+
+/// Puts it into the conversation with its contact. What we sent ourselves comes back
+/// this way too, and changes nothing.
+pub(super) fn decide(
+    event: &Event,
+    message_id: &MessageId,
+    message: &Message,
+    context: &Context,
+    now: Moment,
+) -> Changes {
+    let mut changes = Changes::default();
+    let known = message
+        .external_ids
+        .iter()
+        .filter_map(|id| context.external_ids.get(id));
+    if known.flatten().any(|reference| reference.account == event.account) {
+        return changes;
+    }
+    let Some(contact) = message.identities.first() else {
+        return super::park(event, "a message of ours without a contact", false);
+    };
+    // As the contact would have written it.
+    let theirs = Message {
+        sender: contact.clone(),
+        identities: message.identities[1..].to_vec(),
+        ..message.clone()
+    };
+    let verdict = weigh(event, &theirs, context);
+    let joined = verdict.joined.as_ref().and_then(|id| context.conversations.get(id));
+    let contact_id = match joined {
+        Some(conversation) => conversation.contact_id.clone(),
+        None => {
+            let whose = whose::whose(event, message_id, &theirs, &verdict, context, now);
+            changes = whose.changes;
+            whose.contact_id
+        }
+    };
+    let mut conversation = find_conversation(event, message_id, &theirs, &verdict, &contact_id, context);
+    if let Some(ticket) = conversation.ticket_id.as_ref().and_then(|id| context.tickets.get(id)) {
+        let command = Command::Reply {
+            message_id: message_id.clone(),
+            automatic: false,
+        };
+        let answered = Changes::of_command(ticket, &command, &Actor::System, now, &context.book.sla);
+        changes.extend(answered.unwrap_or_default());
+    }
+    let expected_version = conversation.version;
+    let mut stored = StoredMessage {
+        id: message_id.clone(),
+        conversation_id: conversation.id.clone(),
+        account: event.account.clone(),
+        direction: Direction::Outbound,
+        author: AUTHOR.to_owned(),
+        message: message.clone(),
+        changed: Changed::default(),
+        occurred_at: event.occurred_at.min(event.received_at),
+        received_at: event.received_at,
+        provider_sequence: event.provider_sequence,
+        sequence: None,
+        delivery: Some(DeliveryState::Sent),
+        delivery_error: None,
+        raw: Some(event.raw.clone()),
+        request_sha256: None,
+    };
+    changes.announcements.push(conversation.add(&mut stored));
+    change::adopt_early(&stored, context, &mut changes);
+    changes.messages.push(stored);
+    changes.replace_conversation(expected_version, conversation);
+    changes
+}
