@@ -83,6 +83,22 @@ const SAMPLES: &[Sample] = &[
         expires: true,
     },
     Sample {
+        channel: "instagram",
+        settings: meta!("instagram_id = '600000000000006'"),
+        input: instagram,
+        text: "Where is my bike?",
+        files: 1,
+        expires: false,
+    },
+    Sample {
+        channel: "messenger",
+        settings: meta!("page_id = '500000000000005'\napp_id = '400000000000004'"),
+        input: messenger,
+        text: "Where is my bike?",
+        files: 1,
+        expires: false,
+    },
+    Sample {
         channel: "slack",
         settings: "
             bot_token = 'xoxb-1'
@@ -156,6 +172,16 @@ fn meta(body: &str, signature: &str) -> Input {
     ];
     let headers = headers.map(|(name, value)| (name.to_owned(), value));
     input("POST", "/in/a", headers.to_vec(), body)
+}
+
+fn messenger() -> Input {
+    let body = include_str!("messenger/testdata/signed.json");
+    meta(body, "c606c781c6772e4e2e78ea956652b2ffe9c450cf34185611b0eac44085e56760")
+}
+
+fn instagram() -> Input {
+    let body = include_str!("instagram/testdata/signed.json");
+    meta(body, "e9cd4ff6651c4f8f0bb84986b6373c6aa012141668116ff2a7e0a5f002520240")
 }
 
 fn mail() -> Input {
@@ -236,6 +262,19 @@ fn build(sample: &Sample) -> std::sync::Arc<dyn Channel> {
         .remove("a")
         .unwrap()
         .channel
+}
+
+/// The channel of the sample of this name.
+pub fn sample_of(channel: &str) -> std::sync::Arc<dyn Channel> {
+    let sample = SAMPLES.iter().find(|sample| sample.channel == channel);
+    build(sample.unwrap())
+}
+
+/// A POST of these bytes.
+pub fn posted(bytes: &[u8]) -> Input {
+    let mut posted = input("POST", "/in/a", Vec::new(), "");
+    posted.body = bytes.to_vec().into();
+    posted
 }
 
 fn surroundings() -> Surroundings {
@@ -424,7 +463,7 @@ fn wrong_settings_are_refused_by_name() {
         "a",
         "telex",
         good,
-        "(channels: chat, email, slack, sms, telegram, voice, webhook, whatsapp)",
+        "(channels: chat, email, instagram, messenger, slack, sms, telegram, voice, webhook, whatsapp)",
     );
     let phone = "account_sid = 'AC1'\nauth_tokens = ['x']\nnumber = '1'\n";
     check("a", "sms", phone, "accounts.a: account_sid: it begins with AC");
@@ -438,6 +477,10 @@ fn wrong_settings_are_refused_by_name() {
     check("a", "whatsapp", number, "phone_number_id: it is the id");
     let secrets = number.replace("['meta-app-secret-0001']", "[]");
     check("a", "whatsapp", &secrets, "app_secrets: name one");
+    let page = meta!("page_id = '1'\napp_id = 'x'");
+    check("a", "messenger", page, "app_id: it has digits only");
+    let account = meta!("instagram_id = '@bikes'");
+    check("a", "instagram", account, "instagram_id: it has digits only");
     let version = format!("api_version = '25'\n{number}");
     check("a", "whatsapp", &version, "api_version: write it as v25.0");
     let slack = |rest: &str, expected: &str| check("a", "slack", &format!("bot_token = 'xoxb-MDEy'\n{rest}"), expected);
@@ -538,6 +581,8 @@ fn ids_of_samples_are_frozen() {
     };
     check("chat", "msg_4qq5qhj633j3tqa3zmxjbbuzo4lg6t6mj4q55mfdikxuslsqlbkq");
     check("email", "msg_eocreazqoqdiohmj2qnrezto5vkusfxq56vifxgvk2fdhjcyo6da");
+    check("instagram", "msg_nb3ekartkoknmlwgkwfi6enwmexb3di4wilkd7hxypmughqvt3ja");
+    check("messenger", "msg_5lzxxifraczhrihcykbacutjzqyvsl2aypbwjeux3c3yeb4diaza");
     check("slack", "msg_fmvlnctcpl2f5m4j7ztg2f2wg6d5iymi3eqxjanyawch3dwfitgq");
     check("sms", "msg_l3nim5vyukbyr2lerrz3b7rtlbdxhhbcdcl7nrg6xtnayvisolta");
     check("telegram", "msg_qwtkhkssqqf2mfcr4lkfpqxess55uyl5a2uucivbjs6m53vqvwca");

@@ -25,6 +25,8 @@ pub mod token;
 
 pub mod chat;
 pub mod email;
+pub mod instagram;
+pub mod messenger;
 mod meta;
 pub mod slack;
 pub mod sms;

@@ -47,6 +47,8 @@ type Build = fn(&AccountSettings, &Surroundings) -> Result<Arc<dyn Channel>, Str
 const CHANNELS: &[(&str, Build)] = &[
     ("chat", crate::chat::build),
     ("email", crate::email::build),
+    ("instagram", crate::instagram::build),
+    ("messenger", crate::messenger::build),
     ("slack", crate::slack::build),
     ("sms", crate::sms::build),
     ("telegram", crate::telegram::build),

@@ -102,6 +102,14 @@ impl Graph {
         fetch
     }
 
+    /// The same for one that needs no token.
+    pub fn fetch_public(&self, url: &str) -> Fetch {
+        Fetch {
+            allow_private: self.allow_private && self.is_own(url),
+            ..Fetch::of(url)
+        }
+    }
+
     fn is_own(&self, url: &str) -> bool {
         let Ok(url) = Url::parse(url) else { return false };
         let is_metas = |host: &str| host == "lookaside.fbsbx.com" || host == "graph.facebook.com";
@@ -251,6 +259,8 @@ mod tests {
             let fetch = graph(api_url).fetch(url);
             assert_eq!(!fetch.headers.is_empty(), expected, "{url}");
             assert_eq!(fetch.allow_private, expected, "{url}");
+            let public = graph(api_url).fetch_public(url);
+            assert!(public.headers.is_empty() && public.allow_private == expected, "{url}");
         };
         let public = "https://graph.facebook.com";
         check(

@@ -214,11 +214,6 @@ fn said(kind: &str, message: &Value, id: &str, user: User, thread: &str) -> Opti
         }));
     }
     Some(Message {
-        sender,
-        recipients: Vec::new(),
-        subject: None,
-        text: said,
-        html: None,
         attachments,
         evidence: Evidence {
             thread: Some(thread.to_owned()),
@@ -226,10 +221,10 @@ fn said(kind: &str, message: &Value, id: &str, user: User, thread: &str) -> Opti
             ..Evidence::default()
         },
         automatic: is_system.then_some(Automatic::Command),
-        suppress_automatic_reply: false,
         external_ids: vec![id.to_owned()],
         identities,
         fields,
+        ..Message::new(sender, said)
     })
 }
 
