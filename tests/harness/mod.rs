@@ -14,4 +14,5 @@ pub mod proxy;
 pub mod random;
 pub mod servers;
 pub mod settings;
+pub mod vendor;
 pub mod wait;

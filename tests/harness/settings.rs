@@ -2,7 +2,7 @@
 
 use super::customer::SECRET;
 use crate::vendors::twilio::{ACCOUNT_SID, OUR_NUMBER, TOKEN};
-use crate::vendors::{self, slack};
+use crate::vendors::{self, meta, slack};
 
 /// Mailboxes of ours, by name; each is an account and a queue of that name.
 pub const MAILBOXES: &[&str] = &[
@@ -37,6 +37,12 @@ pub const VENDORS: &[(&str, &str)] = &[
     (SLACK_SOCKET, "slack"),
     ("bot", "telegram"),
     ("mended-bot", "telegram"),
+    ("wa", "whatsapp"),
+    ("wa-mended", "whatsapp"),
+    ("page", "messenger"),
+    ("page-mended", "messenger"),
+    ("insta", "instagram"),
+    ("insta-mended", "instagram"),
 ];
 
 /// The account that listens to Slack over a socket.
@@ -137,6 +143,7 @@ jwt = {{ algorithm = "HS256", key = "{SITE_SECRET}" }}
 pub fn vendor(name: &str, channel: &str, port: u16) -> String {
     let own = match channel {
         "sms" | "voice" => twilio(name, channel),
+        "whatsapp" | "messenger" | "instagram" => at_meta(name, channel),
         "slack" => slack(name),
         "telegram" => telegram(name),
         _ => String::new(),
@@ -153,9 +160,37 @@ allow_private = true
     )
 }
 
+/// What an account has instead of its secret whose story mends it.
+pub const WRONG: &str = "a wrong token";
+
+fn at_meta(name: &str, channel: &str) -> String {
+    let secret = if name.ends_with("mended") {
+        WRONG
+    } else {
+        meta::APP_SECRET
+    };
+    let own = match channel {
+        "whatsapp" => format!(
+            "phone_number_id = \"{}\"\nbusiness_account_id = \"{}\"\n",
+            meta::NUMBER_ID,
+            meta::BUSINESS_ID
+        ),
+        "messenger" => format!(
+            "page_id = \"{}\"\napp_id = \"{}\"\nhuman_agent = true\n",
+            meta::PAGE_ID,
+            meta::APP_ID
+        ),
+        _ => format!("instagram_id = \"{}\"\nhuman_agent = true\n", meta::INSTAGRAM_ID),
+    };
+    format!(
+        "app_secrets = [\"{secret}\"]\nverify_token = \"{}\"\naccess_token = \"{}\"\nper_second = 100\n{own}",
+        meta::VERIFY_TOKEN,
+        meta::ACCESS_TOKEN
+    )
+}
+
 fn twilio(name: &str, channel: &str) -> String {
-    // The token of `mended` is wrong until its story mends it.
-    let token = if name == "mended" { "a wrong token" } else { TOKEN };
+    let token = if name.ends_with("mended") { WRONG } else { TOKEN };
     let greeting = match channel {
         "voice" if name == "hotline" => "forward_to = \"+15550002222\"\n",
         "voice" => {

@@ -21,8 +21,10 @@ mod employee_reports_incident;
 mod erasure;
 mod everything_breaks;
 mod greets_newcomers;
+mod instagram;
 mod machines_get_no_answer;
 mod mail_becomes_case;
+mod messenger;
 mod one_bad_apple;
 mod one_message_however_often;
 mod one_person;
@@ -38,6 +40,7 @@ mod topic_is_deleted;
 mod two_workers_one_mailbox;
 mod voice;
 mod webhook_gets_answers;
+mod whatsapp;
 
 /// One story.
 pub struct Story {
@@ -76,6 +79,9 @@ pub const STORIES: &[Story] = &[
     story!(webhook_gets_answers, Both, false),
     story!(sms, Both, true),
     story!(voice, Both, true),
+    story!(whatsapp, Both, true),
+    story!(messenger, Both, true),
+    story!(instagram, Both, true),
     story!(slack, Both, true),
     story!(telegram, Both, true),
     story!(attachments, Both, false),
