@@ -43,6 +43,8 @@ pub const VENDORS: &[(&str, &str)] = &[
     ("page-mended", "messenger"),
     ("insta", "instagram"),
     ("insta-mended", "instagram"),
+    ("friends", "line"),
+    ("mended-friends", "line"),
 ];
 
 /// The account that listens to Slack over a socket.
@@ -146,6 +148,7 @@ pub fn vendor(name: &str, channel: &str, port: u16) -> String {
         "whatsapp" | "messenger" | "instagram" => at_meta(name, channel),
         "slack" => slack(name),
         "telegram" => telegram(name),
+        "line" => line(name),
         _ => String::new(),
     };
     format!(
@@ -222,6 +225,18 @@ fn telegram(name: &str) -> String {
     format!(
         "token = \"{}\"\ngroups = [-1001234567890]\nper_second = 100\nmode = \"webhook\"\nwebhook_secrets = [\"{secret}\"]\n",
         vendors::telegram::TOKEN
+    )
+}
+
+fn line(name: &str) -> String {
+    // The secret of `mended-friends` is wrong until its story mends it.
+    let secret = match name {
+        "mended-friends" => "a wrong channel secret",
+        _ => vendors::line::SECRET,
+    };
+    format!(
+        "channel_secrets = [\"{secret}\"]\naccess_token = \"{}\"\ngroups = [\"C00000000000000000000000000000009\"]\nper_second = 100\n",
+        vendors::line::TOKEN
     )
 }
 

@@ -22,6 +22,7 @@ mod erasure;
 mod everything_breaks;
 mod greets_newcomers;
 mod instagram;
+mod line;
 mod machines_get_no_answer;
 mod mail_becomes_case;
 mod messenger;
@@ -84,6 +85,7 @@ pub const STORIES: &[Story] = &[
     story!(instagram, Both, true),
     story!(slack, Both, true),
     story!(telegram, Both, true),
+    story!(line, Both, true),
     story!(attachments, Both, false),
     story!(erasure, Both, false),
     story!(one_bad_apple, Both, false),

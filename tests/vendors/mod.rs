@@ -2,6 +2,7 @@
 //! send, refuse what the vendor would refuse, and can be told to fail. Each vendor
 //! is a folder; what they share is how they listen and their moods.
 
+pub mod line;
 pub mod meta;
 pub mod slack;
 pub mod telegram;

@@ -91,6 +91,14 @@ const SAMPLES: &[Sample] = &[
         expires: false,
     },
     Sample {
+        channel: "line",
+        settings: "channel_secrets = ['line-channel-secret-0001']\naccess_token = 'not-a-token'",
+        input: line,
+        text: "Where is my bike?",
+        files: 0,
+        expires: false,
+    },
+    Sample {
         channel: "messenger",
         settings: meta!("page_id = '500000000000005'\napp_id = '400000000000004'"),
         input: messenger,
@@ -225,6 +233,16 @@ fn update() -> Input {
     let headers = [
         ("content-type", "application/json"),
         ("x-telegram-bot-api-secret-token", "s3cr3t_Token-for-tests"),
+    ];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    input("POST", "/in/a", headers.to_vec(), body)
+}
+
+fn line() -> Input {
+    let body = r#"{"destination":"U00000000000000000000000000000001","events":[{"type":"message","mode":"active","timestamp":0,"source":{"type":"user","userId":"U00000000000000000000000000000002"},"webhookEventId":"01KDVTEST00000000000000001","deliveryContext":{"isRedelivery":false},"replyToken":"0f37","message":{"id":"600000000000000001","type":"text","quoteToken":"q3","text":"Where is my bike?"}}]}"#;
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-line-signature", "QTJGPFQ9nfFtSc+k6/uXgYThMyv2tI8xSg2lFHzbZ84="),
     ];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
     input("POST", "/in/a", headers.to_vec(), body)
@@ -463,7 +481,7 @@ fn wrong_settings_are_refused_by_name() {
         "a",
         "telex",
         good,
-        "(channels: chat, email, instagram, messenger, slack, sms, telegram, voice, webhook, whatsapp)",
+        "(channels: chat, email, instagram, line, messenger, slack, sms, telegram, voice, webhook, whatsapp)",
     );
     let phone = "account_sid = 'AC1'\nauth_tokens = ['x']\nnumber = '1'\n";
     check("a", "sms", phone, "accounts.a: account_sid: it begins with AC");
@@ -503,6 +521,21 @@ fn wrong_settings_are_refused_by_name() {
         "signing_secrets = ['a']\napi_url = 'http://127.0.0.1:9'",
         "api_url: 127.0.0.1 is a private",
     );
+    let friends = "channel_secrets = ['MDEy']\naccess_token = 't'\n";
+    check(
+        "a",
+        "line",
+        &friends.replace("['MDEy']", "[]"),
+        "channel_secrets: name one",
+    );
+    check(
+        "a",
+        "line",
+        &friends.replace("'t'", "'t t'"),
+        "access_token: it is one word",
+    );
+    let private = format!("{friends}api_url = 'http://10.0.0.1'");
+    check("a", "line", &private, "api_url: 10.0.0.1 is a private");
     let bot = "token = '1:x'\nmode = 'webhook'\nwebhook_secrets = ['MDEyMzQ1Njc4OWFiY2Rl']\n";
     check(
         "a",
@@ -582,6 +615,7 @@ fn ids_of_samples_are_frozen() {
     check("chat", "msg_4qq5qhj633j3tqa3zmxjbbuzo4lg6t6mj4q55mfdikxuslsqlbkq");
     check("email", "msg_eocreazqoqdiohmj2qnrezto5vkusfxq56vifxgvk2fdhjcyo6da");
     check("instagram", "msg_nb3ekartkoknmlwgkwfi6enwmexb3di4wilkd7hxypmughqvt3ja");
+    check("line", "msg_xnkpxu5e7o7xuhf4ijgthtrx5y3uauk6xwdjyqpbvv2hfr57f2ja");
     check("messenger", "msg_5lzxxifraczhrihcykbacutjzqyvsl2aypbwjeux3c3yeb4diaza");
     check("slack", "msg_fmvlnctcpl2f5m4j7ztg2f2wg6d5iymi3eqxjanyawch3dwfitgq");
     check("sms", "msg_l3nim5vyukbyr2lerrz3b7rtlbdxhhbcdcl7nrg6xtnayvisolta");

@@ -26,6 +26,7 @@ pub mod token;
 pub mod chat;
 pub mod email;
 pub mod instagram;
+pub mod line;
 pub mod messenger;
 mod meta;
 pub mod slack;

@@ -41,7 +41,12 @@ impl Links {
 
     /// A link to each of these files.
     pub fn of(&self, files: &[Attachment]) -> Vec<String> {
-        let until = Moment::from(SystemTime::now() + GOOD_FOR).as_ms() / 1000;
+        self.lasting(files, GOOD_FOR)
+    }
+
+    /// The same for whoever opens it later than that: it is good for so long.
+    pub fn lasting(&self, files: &[Attachment], good_for: Duration) -> Vec<String> {
+        let until = Moment::from(SystemTime::now() + good_for).as_ms() / 1000;
         files.iter().map(|file| self.until(file, until)).collect()
     }
 

@@ -48,6 +48,7 @@ const CHANNELS: &[(&str, Build)] = &[
     ("chat", crate::chat::build),
     ("email", crate::email::build),
     ("instagram", crate::instagram::build),
+    ("line", crate::line::build),
     ("messenger", crate::messenger::build),
     ("slack", crate::slack::build),
     ("sms", crate::sms::build),

@@ -60,7 +60,9 @@ fn next(guard: &Guard, url: &Url, response: &reqwest::Response) -> Result<Url, U
 
 async fn read(mut response: reqwest::Response, max_bytes: u64) -> Result<Vec<u8>, Unfetched> {
     let status = response.status();
-    if !status.is_success() {
+    // Taken for a file, an empty answer of "not yet" would be one for ever.
+    let is_ready = status.is_success() && status != StatusCode::ACCEPTED;
+    if !is_ready {
         return Err(refusal(status, retry_after(&response)));
     }
     let too_large = || Unfetched::lost(format!("the file is larger than {max_bytes} bytes"));
@@ -81,7 +83,11 @@ fn refusal(status: StatusCode, after: Option<Duration>) -> Unfetched {
     let reason = format!("the server answered {status}");
     let may_change = matches!(
         status,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        StatusCode::ACCEPTED
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::CONFLICT
+            | StatusCode::TOO_EARLY
+            | StatusCode::TOO_MANY_REQUESTS
     );
     match may_change || status.is_server_error() {
         true => Unfetched::Later { after, reason },
