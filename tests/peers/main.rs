@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use tests::harness::process::{Process, Start, build};
 use tests::harness::servers::{free_ports, repository};
 use tests::harness::settings;
+use tests::vendors::meta::{ACCESS_TOKEN, APP_SECRET, BUSINESS_ID, Meta, NUMBER_ID, escaped, sign, whatsapp_message};
 use tests::vendors::slack::{APP_TOKEN, BOT_TOKEN, SIGNING_SECRET, Slack, direct, event};
 use tests::vendors::twilio::{ACCOUNT_SID, OUR_NUMBER, TOKEN, Twilio};
 use tokio::process::Command;
@@ -24,14 +26,15 @@ async fn main() -> Result<()> {
 }
 
 async fn run(folder: &Path) -> Result<()> {
-    let [public, desk, ops, at_twilio, at_slack] = free_ports()?;
+    let [public, desk, ops, at_twilio, at_slack, at_meta] = free_ports()?;
     let url = format!("http://127.0.0.1:{public}");
     let text = format!(
         "[public]\nlisten = \"127.0.0.1:{public}\"\nurl = \"{url}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n\
-         [data]\npath = \"{}\"\n[[queues]]\nname = \"phone\"\n[[queues]]\nname = \"slack\"\n{}{}",
+         [data]\npath = \"{}\"\n[[queues]]\nname = \"phone\"\n[[queues]]\nname = \"slack\"\n[[queues]]\nname = \"wa\"\n{}{}{}",
         folder.join("data").display(),
         settings::vendor("phone", "sms", at_twilio),
-        settings::vendor("slack", "slack", at_slack)
+        settings::vendor("slack", "slack", at_slack),
+        settings::vendor("wa", "whatsapp", at_meta)
     );
     let config = folder.join("tributary.toml");
     std::fs::write(&config, text)?;
@@ -46,6 +49,7 @@ async fn run(folder: &Path) -> Result<()> {
     .await?;
     twilio(&url, at_twilio).await?;
     slack(&url, at_slack).await?;
+    meta(&url, at_meta).await?;
     process.terminate().await?;
     Ok(())
 }
@@ -84,6 +88,26 @@ async fn slack(url: &str, port: u16) -> Result<()> {
         );
     }
     Ok(())
+}
+
+async fn meta(url: &str, port: u16) -> Result<()> {
+    let meta = Meta::start(port, url).await?;
+    let message = whatsapp_message("wamid.PEER1", "15552223333", "text", &json!({ "body": "Grüße! 🚲" }), 0);
+    let status = meta.post("wa", &message).await?;
+    ensure!(status == 200, "{status}");
+    let said = escaped(&message);
+    let (hook, api) = (format!("{url}/in/wa"), format!("http://127.0.0.1:{port}"));
+    let known = [
+        ("HOOK", hook.as_str()),
+        ("API", &api),
+        ("SECRET", APP_SECRET),
+        ("TOKEN", ACCESS_TOKEN),
+        ("NUMBER", NUMBER_ID),
+        ("BUSINESS", BUSINESS_ID),
+        ("SAID", &said),
+        ("SIGNATURE", &sign(APP_SECRET, &said)),
+    ];
+    meet("meta_peer.py", &known).await
 }
 
 /// Runs a script with the library that it needs.
