@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{Field, Jwt};
+use crate::phone::is_number;
 use crate::signature::Keys;
 
 const SESSION: &str = "chat-session";
@@ -47,6 +48,9 @@ pub(super) struct Visitor {
     /// in a mail that went there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub email_is_verified: bool,
+    /// A number that the site has verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
     /// The mail to that address by whose link the visitor came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened: Option<MessageId>,
@@ -63,6 +67,7 @@ pub(super) struct Site {
     validation: Validation,
     scheme: String,
     verifies_email: bool,
+    verifies_phone: bool,
 }
 
 /// That `sub` and `exp` are there is seen to by the validation.
@@ -74,6 +79,8 @@ struct Claims {
     name: Option<String>,
     email: Option<String>,
     email_verified: Option<bool>,
+    phone_number: Option<String>,
+    phone_number_verified: Option<bool>,
 }
 
 impl Visitor {
@@ -85,6 +92,7 @@ impl Visitor {
             name: None,
             email: None,
             email_is_verified: false,
+            phone: None,
             opened: None,
             fields: BTreeMap::new(),
             until: now.as_ms() + session_ms,
@@ -197,7 +205,13 @@ impl Visitor {
             name: self.name.clone(),
             verified: self.email_is_verified,
         });
-        email.collect()
+        let phone = self.phone.iter().map(|number| Party {
+            scheme: "phone".to_owned(),
+            address: number.clone(),
+            name: self.name.clone(),
+            verified: true,
+        });
+        email.chain(phone).collect()
     }
 }
 
@@ -238,6 +252,7 @@ impl Site {
             validation,
             scheme: format!("user/{}", settings.site.as_deref().unwrap_or(account)),
             verifies_email: settings.verifies_email,
+            verifies_phone: settings.verifies_phone,
         })
     }
 
@@ -254,6 +269,8 @@ impl Site {
         let until = ends_at.min(now.as_ms() + session_ms);
         let is_line = |text: &String| !text.trim().is_empty() && !text.chars().any(char::is_control);
         let email = claims.email.filter(|email| is_email(email));
+        let phone = claims.phone_number.filter(|number| is_number(number));
+        let is_phone_verified = self.verifies_phone && claims.phone_number_verified != Some(false);
         Ok(Visitor {
             thread: format!("u-{user}"),
             user: Some((self.scheme.clone(), user)),
@@ -262,6 +279,7 @@ impl Site {
                 .filter(is_line)
                 .map(|name| name.chars().take(MAX_NAME_CHARS).collect()),
             email_is_verified: self.verifies_email && email.is_some() && claims.email_verified != Some(false),
+            phone: phone.filter(|_| is_phone_verified),
             opened: None,
             email,
             fields: BTreeMap::new(),
@@ -480,6 +498,28 @@ mod tests {
         check("verifies_email = true\nsite = 'us'", json!(true), true);
         check("verifies_email = true", Value::Null, true);
         check("verifies_email = true", json!(false), false);
+    }
+
+    #[test]
+    fn a_number_counts_only_by_a_site_that_verifies() {
+        let check = |settings: &str, number: &str, verified: Value, expected: Option<&str>| {
+            let mut claims = claims();
+            claims["phone_number"] = json!(number);
+            claims["phone_number_verified"] = verified;
+            let visitor = hs256(settings).visitor(&jwt(SECRET, &claims), now(), HOUR_MS).unwrap();
+            let found = visitor.identities().into_iter().find(|party| party.scheme == "phone");
+            assert_eq!(
+                found.map(|party| (party.address, party.verified)),
+                expected.map(|to| (to.to_owned(), true))
+            );
+        };
+        let number = "+15552223333";
+        check("", number, json!(true), None);
+        check("verifies_phone = true", number, json!(true), Some(number));
+        check("verifies_phone = true", number, Value::Null, Some(number));
+        check("verifies_phone = true", number, json!(false), None);
+        check("verifies_phone = true", "555 222", json!(true), None);
+        check("verifies_phone = true", "", json!(true), None);
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub(super) struct Jwt {
     /// The site has verified the addresses in `email`.
     #[serde(default)]
     pub verifies_email: bool,
+    /// The site has verified the numbers in `phone_number`.
+    #[serde(default)]
+    pub verifies_phone: bool,
 }
 
 /// What one visitor, one socket and one address may ask of us.
