@@ -22,16 +22,22 @@ pub const WEBHOOKS: &[&str] = &[
 ];
 
 /// Accounts of web chat; each is a queue of that name.
-pub const CHATS: &[&str] = &["chat", "crowd", "strict", "help", "faulty-chat"];
+pub const CHATS: &[&str] = &["chat", "crowd", "strict", "help", "faulty-chat", WAYS];
+
+/// The queue in which a person meets the desk on many ways, and its chat.
+const WAYS: &str = "ways";
 
 /// Accounts at vendors, by name and channel; each is a queue of that name, and has a
-/// port where its story lets the vendor's server listen.
+/// port where its story lets the vendor's server listen. Those of the many ways share one.
 pub const VENDORS: &[(&str, &str)] = &[
     ("phone", "sms"),
     ("mended", "sms"),
     ("line", "voice"),
     ("faulty-sms", "sms"),
     ("hotline", "voice"),
+    ("ways-line", "voice"),
+    ("ways-sms", "sms"),
+    ("ways-wa", "whatsapp"),
     ("slack", "slack"),
     ("slack-wrong", "slack"),
     (SLACK_SOCKET, "slack"),
@@ -135,9 +141,10 @@ name = "{name}"
 channel = "chat"
 queue = "{name}"
 away_after_seconds = 3
-jwt = {{ algorithm = "HS256", key = "{SITE_SECRET}" }}
+jwt = {{ algorithm = "HS256", key = "{SITE_SECRET}", verifies_phone = {} }}
 {more}
-"#
+"#,
+        name == WAYS
     )
 }
 
@@ -151,12 +158,13 @@ pub fn vendor(name: &str, channel: &str, port: u16) -> String {
         "line" => line(name),
         _ => String::new(),
     };
+    let queue = if name.starts_with(WAYS) { WAYS } else { name };
     format!(
         r#"
 [[accounts]]
 name = "{name}"
 channel = "{channel}"
-queue = "{name}"
+queue = "{queue}"
 api_url = "http://127.0.0.1:{port}"
 allow_private = true
 {own}"#

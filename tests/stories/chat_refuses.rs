@@ -8,11 +8,10 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use tests::harness::chat::{Heard, Socket};
+use tests::harness::chat::{Heard, Socket, jwt, jwt_by};
 use tests::harness::customer::now_seconds;
 use tests::harness::desk::conversation;
 use tests::harness::process::resident_mib;
-use tests::harness::settings::SITE_SECRET;
 use tests::harness::world::World;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -106,18 +105,16 @@ async fn tokens(public: &str) -> Result<()> {
     for (jwt, expected) in [
         (none, "the JWT cannot be read"),
         (
-            jwt("another secret, of the same length", &claims),
+            jwt_by("another secret, of the same length", &claims),
             "the JWT has a wrong signature",
         ),
-        (jwt(SITE_SECRET, &expired), "the JWT has expired"),
+        (jwt(&expired), "the JWT has expired"),
         ("a.b".to_owned(), "the JWT cannot be read"),
     ] {
         refused(public, &json!({ "type": "hello", "jwt": jwt }), expected).await?;
     }
     let mut socket = Socket::open(public, "chat", None).await?;
-    socket
-        .hello(&json!({ "type": "hello", "jwt": jwt(SITE_SECRET, &claims) }))
-        .await?;
+    socket.hello(&json!({ "type": "hello", "jwt": jwt(&claims) })).await?;
     Ok(())
 }
 
@@ -126,7 +123,7 @@ async fn session_ends(public: &str) -> Result<()> {
     // Clocks may differ by thirty seconds; two of them are left.
     let claims = json!({ "sub": "refused-late", "exp": now_seconds()? - 28 });
     let mut socket = Socket::open(public, "chat", None).await?;
-    let hello = json!({ "type": "hello", "jwt": jwt(SITE_SECRET, &claims) });
+    let hello = json!({ "type": "hello", "jwt": jwt(&claims) });
     socket.hello(&hello).await?;
     socket.resume(None).await?;
     let closed = socket.closed().await?;
@@ -135,15 +132,6 @@ async fn session_ends(public: &str) -> Result<()> {
         "{closed:?}"
     );
     Ok(())
-}
-
-/// HS256, by hand.
-fn jwt(secret: &str, claims: &Value) -> String {
-    let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
-    let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
-    let mac = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
 }
 
 /// Who does not keep to the protocol is told each time what is wrong, and at last to go.

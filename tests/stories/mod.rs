@@ -29,6 +29,7 @@ mod messenger;
 mod one_bad_apple;
 mod one_message_however_often;
 mod one_person;
+mod one_person_many_ways;
 mod processes_are_killed;
 mod servers_go_away;
 mod slack;
@@ -93,6 +94,7 @@ pub const STORIES: &[Story] = &[
     story!(chat_resumes, Both, false),
     story!(chat_refuses, Both, false),
     story!(one_person, Both, false),
+    story!(one_person_many_ways, Both, false),
     story!(contacts_merge, Both, false),
     story!(chat_frames, Light, false),
     story!(chat_terminal, Both, false),

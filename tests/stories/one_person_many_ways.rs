@@ -1,0 +1,124 @@
+//! A customer whom the site's chat knows, and whose number it has verified, writes
+//! from WhatsApp, calls and hangs up, and sends a text message: one contact, one
+//! ticket, all of it in the order of time, and each answered on its own way.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tests::harness::chat::{Socket, jwt};
+use tests::harness::customer::now_seconds;
+use tests::harness::desk::{SOON, text};
+use tests::harness::wait::{eventually, until};
+use tests::harness::world::World;
+use tests::vendors::meta::{Meta, whatsapp_message};
+use tests::vendors::twilio::Twilio;
+
+const NUMBER: &str = "+15554440001";
+
+pub async fn run(world: &World) -> Result<()> {
+    let public = &world.public[0];
+    let meta = Meta::start(world.vendor_port("ways-wa")?, public).await?;
+    let (line, phone) = (
+        Twilio::start(world.vendor_port("ways-line")?, public).await?,
+        Twilio::start(world.vendor_port("ways-sms")?, public).await?,
+    );
+    let mut chat = it_begins_in_chat(world).await?;
+    let ticket = joined(world, 1).await?;
+
+    let message = whatsapp_message("wamid.ways1", &NUMBER[1..], "text", &json!({ "body": "Me again" }), 0);
+    ensure!(meta.post("ways-wa", &message).await? == 200, "Meta is not content");
+    joined(world, 2).await?;
+
+    let sid = format!("CA{:032}", 801);
+    for status in ["ringing", "completed"] {
+        let form = line.call(&sid, NUMBER, status);
+        let form = match status {
+            "completed" => form.with(&[("CallDuration", "4"), ("SequenceNumber", "2")]),
+            _ => form,
+        };
+        let answer = line.post("ways-line", &form).await?;
+        ensure!((200..300).contains(&answer.status), "{answer:?}");
+    }
+    joined(world, 3).await?;
+
+    let form = phone.text(&format!("SM{:032}", 801), NUMBER, "I have just called");
+    Twilio::understand(&phone.post("ways-sms", &form).await?)?;
+    let last = joined(world, 4).await?;
+    ensure!(last["number"] == ticket["number"], "another ticket: {last}");
+
+    let ways = conversations(&last)?;
+    is_one_person(world, &last, &ways).await?;
+    for (way, conversation) in ways.iter().enumerate() {
+        let key = format!("ways-{way}");
+        world.desk.reply(conversation, &key, "We look after it.").await?;
+    }
+    // His own words are shown first.
+    while chat.frame("message").await?["text"] != "We look after it." {}
+    eventually("each way has its answer", SOON * 2, async || {
+        let written = meta.messages().iter().any(|message| message["to"] == NUMBER[1..]);
+        let is_to = |form: &tests::vendors::twilio::Form| form.get("To") == Some(NUMBER);
+        let (called, sent) = (line.calls().iter().any(is_to), phone.messages().iter().any(is_to));
+        ensure!(written && called && sent, "{written} {called} {sent}");
+        Ok(Some(()))
+    })
+    .await
+    .with_context(|| {
+        format!(
+            "refused: {:?} {:?} {:?}",
+            meta.refusals(),
+            line.refusals(),
+            phone.refusals()
+        )
+    })
+}
+
+async fn it_begins_in_chat(world: &World) -> Result<Socket> {
+    let claims = json!({ "sub": "many-ways", "exp": now_seconds()? + 600, "name": "Zoë", "phone_number": NUMBER });
+    let mut chat = Socket::open(&world.public[0], "ways", None).await?;
+    chat.hello(&json!({ "type": "hello", "jwt": jwt(&claims) })).await?;
+    chat.resume(None).await?;
+    chat.send("1", "My bike squeaks").await?;
+    // WhatsApp tells whole seconds: what comes next must be of another one.
+    let said_at = now_seconds()?;
+    until("the next second", SOON, async || Ok(now_seconds()? > said_at)).await?;
+    Ok(chat)
+}
+
+/// The only ticket of the queue, when it has so many conversations.
+async fn joined(world: &World, ways: usize) -> Result<Value> {
+    eventually(&format!("one ticket with {ways} conversations"), SOON, async || {
+        let tickets = world.desk.tickets("ways").await?;
+        let [ticket] = tickets.as_slice() else {
+            anyhow::bail!("{} tickets", tickets.len());
+        };
+        let ticket = world.desk.show(text(ticket, "number")?).await?;
+        Ok((conversations(&ticket)?.len() == ways).then_some(ticket))
+    })
+    .await
+}
+
+fn conversations(ticket: &Value) -> Result<Vec<String>> {
+    let all = ticket["conversations"].as_array().context("no conversations")?;
+    Ok(all.iter().filter_map(|id| id.as_str().map(str::to_owned)).collect())
+}
+
+async fn is_one_person(world: &World, ticket: &Value, ways: &[String]) -> Result<()> {
+    let mut accounts = Vec::new();
+    for way in ways {
+        let conversation = world.desk.get(&format!("/v1/conversations/{way}")).await?;
+        ensure!(
+            conversation["contact_id"] == ticket["contact_id"],
+            "another contact: {conversation}"
+        );
+        accounts.push(text(&conversation, "account")?.to_owned());
+    }
+    let expected = ["ways", "ways-wa", "ways-line", "ways-sms"];
+    ensure!(accounts == expected, "{accounts:?}");
+    let number = text(ticket, "number")?;
+    let messages = world.desk.list(&format!("/v1/tickets/{number}/messages")).await?;
+    let said: Vec<_> = messages
+        .iter()
+        .map(|message| message["account"].as_str().unwrap_or_default())
+        .collect();
+    ensure!(said == expected, "not in the order of time: {messages:?}");
+    Ok(())
+}
