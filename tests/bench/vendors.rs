@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use aws_lc_rs::hmac;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::harness::settings;
-use tests::vendors::slack;
+use tests::vendors::telegram::{self, Telegram};
 use tests::vendors::twilio::{self, Form};
+use tests::vendors::{meta, slack};
 
 use crate::Row;
 use crate::load::{Make, saturate, saturate_with};
@@ -25,7 +25,6 @@ const ROUNDS: usize = 3;
 
 /// How the site is called by vendors who sign that.
 const PUBLIC_URL: &str = "https://desk.example.com";
-const APP_SECRET: &str = "the app secret of the bench";
 /// What people write.
 const TEXT: &str = "Good morning! My bike has not come yet, though the mail of last week said that it would be \
     here on Tuesday at the latest. The order has the number 4711-0815. Could you please have a look? Thank you!";
@@ -57,26 +56,26 @@ const VENDORS: &[Vendor] = &[
         post: whatsapp,
     },
     Vendor {
+        channel: "messenger",
+        post: messenger,
+    },
+    Vendor {
+        channel: "telegram",
+        post: telegram,
+    },
+    Vendor {
         channel: "slack",
         post: slack,
     },
 ];
 
-/// The settings of an account for each, named like its channel.
+/// The settings of an account for each, named like its channel. Nothing is sent to
+/// where they would be.
 pub fn accounts() -> String {
-    let mut text = String::new();
-    for Vendor { channel, .. } in VENDORS {
-        text.push_str(&match *channel {
-            "whatsapp" => format!(
-                "\n[[accounts]]\nname = \"whatsapp\"\nchannel = \"whatsapp\"\napp_secrets = [\"{APP_SECRET}\"]\n\
-                 verify_token = \"v\"\naccess_token = \"a\"\nphone_number_id = \"200000000000002\"\n\
-                 business_account_id = \"100000000000001\"\n"
-            ),
-            // Nothing is sent to where they would be.
-            channel => settings::vendor(channel, channel, 9).replace(&format!("queue = \"{channel}\"\n"), ""),
-        });
-    }
-    text
+    let of = |Vendor { channel, .. }: &Vendor| {
+        settings::vendor(channel, channel, 9).replace(&format!("queue = \"{channel}\"\n"), "")
+    };
+    VENDORS.iter().map(of).collect()
 }
 
 /// Measures all of them at the gateway of this site.
@@ -194,27 +193,33 @@ fn of_twilio(account: &str, form: &Form) -> Post {
 }
 
 fn whatsapp(n: u64) -> Post {
-    let user = &number(n)[1..];
-    let value = json!({
-        "messaging_product": "whatsapp",
-        "metadata": { "display_phone_number": "15550001111", "phone_number_id": "200000000000002" },
-        "contacts": [{ "profile": { "name": "Zoë" }, "wa_id": user, "user_id": format!("US.{n}") }],
-        "messages": [{ "from": user, "from_user_id": format!("US.{n}"), "id": format!("wamid.HBgLM{n:020}"),
-            "timestamp": since_epoch().as_secs().to_string(), "type": "text", "text": { "body": TEXT } }],
-    });
-    let body = json!({ "object": "whatsapp_business_account", "entry": [{ "id": "100000000000001",
-        "changes": [{ "field": "messages", "value": value }] }] });
-    let body = body.to_string();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, APP_SECRET.as_bytes());
-    let hex: String = hmac::sign(&key, body.as_bytes())
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let text = json!({ "body": TEXT });
+    let id = format!("wamid.HBgLM{n:020}");
+    of_meta(&meta::whatsapp_message(&id, &number(n)[1..], "text", &text, 0))
+}
+
+fn messenger(n: u64) -> Post {
+    let message = json!({ "mid": format!("m_AG5Hz2Uq7t{n:030}"), "text": TEXT });
+    let event = meta::event(meta::PAGE_ID, &format!("73{n:014}"), "message", &message, 0);
+    of_meta(&meta::messenger(&[event]))
+}
+
+fn of_meta(posted: &Value) -> Post {
+    let body = posted.to_string();
     Post {
         media_type: "application/json",
-        headers: vec![("x-hub-signature-256", format!("sha256={hex}"))],
+        headers: vec![("x-hub-signature-256", meta::sign(meta::APP_SECRET, &body))],
         body,
+    }
+}
+
+fn telegram(n: u64) -> Post {
+    let mut update = Telegram::message(n as i64 / 10, n as i64, json!({ "text": TEXT }));
+    update["update_id"] = json!(n);
+    Post {
+        media_type: "application/json",
+        headers: vec![("x-telegram-bot-api-secret-token", telegram::SECRET.to_owned())],
+        body: update.to_string(),
     }
 }
 
