@@ -7,6 +7,8 @@ slack_python=3.48.0
 slack_node=7.9.3
 slack_socket_node=2.0.7
 pywa_python=4.5.0
+telegram_python=22.8
+line_python=3.27.0
 
 peers=$repository/.dev/peers
 mkdir -p "$peers"
@@ -14,8 +16,8 @@ if [ ! -x "$peers/venv/bin/python" ]; then
   python3 -m venv "$peers/venv" || fail "no venv: apt-get install python3-venv"
 fi
 "$peers/venv/bin/pip" install --quiet --disable-pip-version-check "twilio==$twilio_python" "slack_sdk==$slack_python" \
-  "pywa==$pywa_python" ||
-  fail "pip could not fetch twilio, slack_sdk and pywa"
+  "pywa==$pywa_python" "python-telegram-bot==$telegram_python" "line-bot-sdk==$line_python" ||
+  fail "pip could not fetch the libraries for Python"
 npm install --silent --no-save --no-fund --no-audit --prefix "$peers" "twilio@$twilio_node" \
   "@slack/web-api@$slack_node" "@slack/socket-mode@$slack_socket_node" ||
   fail "npm could not fetch twilio and @slack"

@@ -10,8 +10,11 @@ use serde_json::json;
 use tests::harness::process::{Process, Start, build};
 use tests::harness::servers::{free_ports, repository};
 use tests::harness::settings;
+use tests::vendors;
+use tests::vendors::line::Line;
 use tests::vendors::meta::{ACCESS_TOKEN, APP_SECRET, BUSINESS_ID, Meta, NUMBER_ID, escaped, sign, whatsapp_message};
 use tests::vendors::slack::{APP_TOKEN, BOT_TOKEN, SIGNING_SECRET, Slack, direct, event};
+use tests::vendors::telegram::Telegram;
 use tests::vendors::twilio::{ACCOUNT_SID, OUR_NUMBER, TOKEN, Twilio};
 use tokio::process::Command;
 
@@ -26,15 +29,18 @@ async fn main() -> Result<()> {
 }
 
 async fn run(folder: &Path) -> Result<()> {
-    let [public, desk, ops, at_twilio, at_slack, at_meta] = free_ports()?;
+    let [public, desk, ops, at_twilio, at_slack, at_meta, at_telegram, at_line] = free_ports()?;
     let url = format!("http://127.0.0.1:{public}");
     let text = format!(
         "[public]\nlisten = \"127.0.0.1:{public}\"\nurl = \"{url}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n\
-         [data]\npath = \"{}\"\n[[queues]]\nname = \"phone\"\n[[queues]]\nname = \"slack\"\n[[queues]]\nname = \"wa\"\n{}{}{}",
+         [data]\npath = \"{}\"\n[[queues]]\nname = \"phone\"\n[[queues]]\nname = \"slack\"\n[[queues]]\nname = \"wa\"\n\
+         [[queues]]\nname = \"bot\"\n[[queues]]\nname = \"friends\"\n{}{}{}{}{}",
         folder.join("data").display(),
         settings::vendor("phone", "sms", at_twilio),
         settings::vendor("slack", "slack", at_slack),
-        settings::vendor("wa", "whatsapp", at_meta)
+        settings::vendor("wa", "whatsapp", at_meta),
+        settings::vendor("bot", "telegram", at_telegram),
+        settings::vendor("friends", "line", at_line)
     );
     let config = folder.join("tributary.toml");
     std::fs::write(&config, text)?;
@@ -50,6 +56,8 @@ async fn run(folder: &Path) -> Result<()> {
     twilio(&url, at_twilio).await?;
     slack(&url, at_slack).await?;
     meta(&url, at_meta).await?;
+    telegram(&url, at_telegram).await?;
+    line(&url, at_line).await?;
     process.terminate().await?;
     Ok(())
 }
@@ -108,6 +116,46 @@ async fn meta(url: &str, port: u16) -> Result<()> {
         ("SIGNATURE", &sign(APP_SECRET, &said)),
     ];
     meet("meta_peer.py", &known).await
+}
+
+async fn telegram(url: &str, port: u16) -> Result<()> {
+    let telegram = Telegram::start(port).await?;
+    telegram.happens(Telegram::message(7, 1, json!({ "text": "Hello" })));
+    let (hook, api) = (format!("{url}/in/bot"), format!("http://127.0.0.1:{port}"));
+    let known = [
+        ("HOOK", hook.as_str()),
+        ("API", &api),
+        ("TOKEN", vendors::telegram::TOKEN),
+        ("SECRET", vendors::telegram::SECRET),
+        ("TESTDATA", &testdata("telegram")),
+    ];
+    meet("telegram_peer.py", &known).await
+}
+
+async fn line(url: &str, port: u16) -> Result<()> {
+    let line = Line::start(port).await?;
+    let user = vendors::line::user(1);
+    let event = line.message(1, &user, "text", json!({ "text": "Hello" }));
+    let (hook, api) = (format!("{url}/in/friends"), format!("http://127.0.0.1:{port}"));
+    let known = [
+        ("HOOK", hook.as_str()),
+        ("API", &api),
+        ("TOKEN", vendors::line::TOKEN),
+        ("SECRET", vendors::line::SECRET),
+        ("REPLY_TOKEN", event["replyToken"].as_str().unwrap_or_default()),
+        ("USER", &user),
+        ("TESTDATA", &testdata("line")),
+    ];
+    meet("line_peer.py", &known).await
+}
+
+/// What a channel's parser is tested by.
+fn testdata(channel: &str) -> String {
+    let folder = repository()
+        .join("services/channels/src")
+        .join(channel)
+        .join("testdata");
+    folder.display().to_string()
 }
 
 /// Runs a script with the library that it needs.
