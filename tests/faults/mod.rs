@@ -1,6 +1,6 @@
-//! The contract proven by faults: a world that goes on talking ([`load`]) and keeps
-//! what it was told ([`oracle`]), things that break ([`kinds`]), and a judge who
-//! looks from outside at what became of it ([`judge`]).
+//! The contract proven by faults: a world that goes on talking (`load`) and keeps
+//! what it was told (`oracle`), things that break (`kinds`), and a judge who
+//! looks from outside at what became of it (`judge`).
 //!
 //!     make faults SEED=7 MINUTES=40
 //!
