@@ -124,8 +124,7 @@ impl Inbox {
         let (traceparent, received_at) = (traceparent(&input), input.received_at);
         let mut stamped = Vec::with_capacity(named.len());
         let mut blobs = Vec::new();
-        // The last of them takes what arrived, the others a copy.
-        let raws = std::iter::repeat_n(to_raw(input), named.len());
+        let raws = raws(input, &mut named);
         for (mut inbound, raw) in named.into_iter().zip(raws) {
             blobs.append(&mut inbound.blobs);
             stamped.push(stamp(account, channel, raw, received_at, inbound, &traceparent));
@@ -249,14 +248,25 @@ fn is_traceparent(text: &str) -> bool {
     is_known_length && &text[..2] != "ff" && !is_zero(3..35) && !is_zero(36..52)
 }
 
-fn stamp(
-    account: &str,
-    channel: &str,
-    mut raw: Raw,
-    received_at: Moment,
-    inbound: Inbound,
-    traceparent: &str,
-) -> Event {
+/// What each event keeps of the input: its own piece of it, or the whole. The last of
+/// those takes what arrived, the others a copy; one of a thousand events with pieces
+/// of their own copies nothing that it does not keep.
+fn raws(input: Input, events: &mut [Inbound]) -> Vec<Raw> {
+    let mut raw = to_raw(input);
+    let wholes = events.iter().filter(|inbound| inbound.raw.is_none()).count();
+    let mut wholes = std::iter::repeat_n(std::mem::take(&mut raw.content), wholes);
+    let frames = std::iter::repeat_n(raw, events.len());
+    let keep = |(inbound, frame): (&mut Inbound, Raw)| {
+        let piece = inbound.raw.take().map(RawContent::Inline);
+        Raw {
+            content: piece.or_else(|| wholes.next()).unwrap_or_default(),
+            ..frame
+        }
+    };
+    events.iter_mut().zip(frames).map(keep).collect()
+}
+
+fn stamp(account: &str, channel: &str, raw: Raw, received_at: Moment, inbound: Inbound, traceparent: &str) -> Event {
     let realm = inbound.realm.as_text(account);
     let external_id = text::without_nul(inbound.external_id);
     let (id, body) = match inbound.what {
@@ -285,9 +295,6 @@ fn stamp(
             Body::Parked { reason },
         ),
     };
-    if let Some(bytes) = inbound.raw {
-        raw.content = RawContent::Inline(bytes);
-    }
     Event {
         id,
         account: account.to_owned(),
@@ -422,8 +429,8 @@ mod tests {
 
     use super::*;
 
-    fn stamped(account: &str, channel: &str, input: &Input, inbound: Inbound, traceparent: &str) -> Event {
-        let raw = to_raw(input.clone());
+    fn stamped(account: &str, channel: &str, input: &Input, mut inbound: Inbound, traceparent: &str) -> Event {
+        let raw = raws(input.clone(), std::slice::from_mut(&mut inbound)).remove(0);
         stamp(account, channel, raw, input.received_at, inbound, traceparent)
     }
 
