@@ -173,6 +173,8 @@ allow_private = true
 
 /// What an account has instead of its secret whose story mends it.
 pub const WRONG: &str = "a wrong token";
+/// The same for Telegram, which takes only some characters.
+pub const WRONG_BOT_SECRET: &str = "a_wrong_secret_of_nobody";
 
 fn at_meta(name: &str, channel: &str) -> String {
     let secret = if name.ends_with("mended") {
@@ -217,17 +219,15 @@ fn twilio(name: &str, channel: &str) -> String {
 fn slack(name: &str) -> String {
     let way = match name {
         SLACK_SOCKET => format!("mode = \"socket\"\napp_token = \"{}\"", slack::APP_TOKEN),
-        // Its secret is wrong until its story mends it.
-        "slack-wrong" => "signing_secrets = [\"a wrong secret\"]".to_owned(),
+        "slack-wrong" => format!("signing_secrets = [\"{WRONG}\"]"),
         _ => format!("signing_secrets = [\"{}\"]", slack::SIGNING_SECRET),
     };
     format!("bot_token = \"{}\"\nper_second = 100\n{way}\n", slack::BOT_TOKEN)
 }
 
 fn telegram(name: &str) -> String {
-    // The secret of `mended-bot` is wrong until its story mends it.
     let secret = match name {
-        "mended-bot" => "a_wrong_secret_of_nobody",
+        "mended-bot" => WRONG_BOT_SECRET,
         _ => vendors::telegram::SECRET,
     };
     format!(
@@ -237,9 +237,8 @@ fn telegram(name: &str) -> String {
 }
 
 fn line(name: &str) -> String {
-    // The secret of `mended-friends` is wrong until its story mends it.
     let secret = match name {
-        "mended-friends" => "a wrong channel secret",
+        "mended-friends" => WRONG,
         _ => vendors::line::SECRET,
     };
     format!(

@@ -69,13 +69,18 @@ pub async fn mend(world: &World, account: &str, secret: &str) -> Result<()> {
         Ok(id)
     })
     .await?;
-    let refused = world.command(&["parked", "replay", &id]).await;
+    release(world, account, &id, [WRONG, secret]).await
+}
+
+/// A parked input is released when the account's secret is mended, and not before.
+pub async fn release(world: &World, account: &str, id: &str, [wrong, right]: [&str; 2]) -> Result<()> {
+    let refused = world.command(&["parked", "replay", id]).await;
     ensure!(refused.is_err(), "it was released under a wrong secret");
     let settings = std::fs::read_to_string(&world.config)?;
     let config = world.dir().join(format!("{account}.toml"));
-    std::fs::write(&config, settings.replace(WRONG, secret))?;
+    std::fs::write(&config, settings.replace(wrong, right))?;
     let config = config.to_string_lossy();
-    process::run_well(&["parked", "replay", &id, "--config", &config]).await?;
+    process::run_well(&["parked", "replay", id, "--config", &config]).await?;
     Ok(())
 }
 

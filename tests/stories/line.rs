@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::harness::desk::{SOON, conversation, text};
-use tests::harness::process;
+use tests::harness::vendor::{delivered, mend};
 use tests::harness::wait::{eventually, until};
 use tests::harness::world::World;
 use tests::vendors::Mood;
@@ -139,7 +139,7 @@ impl Friends {
             sent.how == "reply" && sent.messages[0]["text"] == "It is on its way.",
             "{sent:?}"
         );
-        let message = delivery(world, &reply, "sent").await?;
+        let message = delivered(world, &reply, "sent").await?;
         ensure!(message["external_ids"].to_string().contains(&sent.ids[0]), "{message}");
 
         // Nobody has written since: there is no token, and none is tried.
@@ -148,7 +148,7 @@ impl Friends {
         let sent = self.taken(before + 2).await?;
         ensure!((sent.how, &sent.to) == ("push", &user(1)), "{sent:?}");
         ensure!(self.line.refusals().len() == refused, "{:?}", self.line.refusals());
-        delivery(world, &reply, "sent").await?;
+        delivered(world, &reply, "sent").await?;
 
         // The token is too old.
         let event = self.line.message(5, &user(1), "text", json!({ "text": "When?" }));
@@ -161,7 +161,7 @@ impl Friends {
         ensure!(status == 201, "{status} {reply}");
         let sent = self.taken(before + 3).await?;
         ensure!(sent.how == "push" && sent.messages[0]["quoteToken"] == "q5", "{sent:?}");
-        delivery(world, &reply, "sent").await?;
+        delivered(world, &reply, "sent").await?;
         Ok(())
     }
 
@@ -180,7 +180,7 @@ impl Friends {
         let (status, reply) = world.desk.post(&path, "line-10", &body).await?;
         ensure!(status == 201, "{status} {reply}");
         self.taken(before + 2).await?;
-        delivery(world, &reply, "sent").await?;
+        delivered(world, &reply, "sent").await?;
         let sent = self.line.sent().split_off(before);
         let messages: Vec<&Value> = sent.iter().flat_map(|sent| &sent.messages).collect();
         ensure!(sent[0].messages.len() == 5 && messages.len() == 6, "{sent:?}");
@@ -283,7 +283,7 @@ impl Friends {
         let before = self.line.sent().len();
         self.line.moods.will([Mood::Busy { retry_after_s: 1 }, Mood::Breaks]);
         let reply = world.desk.reply(asked, "line-40", "Patience!").await?;
-        delivery(world, &reply, "sent").await?;
+        delivered(world, &reply, "sent").await?;
         ensure!(self.line.sent().len() == before + 1, "it left twice");
 
         // By token nobody knows: a person decides.
@@ -292,12 +292,12 @@ impl Friends {
         said(world, asked, "And now?").await?;
         self.line.moods.will([Mood::Fails(500)]);
         let reply = world.desk.reply(asked, "line-41", "Now.").await?;
-        let message = delivery(world, &reply, "uncertain").await?;
+        let message = delivered(world, &reply, "uncertain").await?;
         ensure!(text(&message, "delivery_error")?.contains("500"), "{message}");
         let path = format!("/v1/messages/{}/resend", text(&reply, "id")?);
         let (status, answer) = world.desk.post(&path, "line-42", &json!({})).await?;
         ensure!(status == 200, "{status} {answer}");
-        delivery(world, &reply, "sent").await?;
+        delivered(world, &reply, "sent").await?;
         Ok(())
     }
 
@@ -369,34 +369,10 @@ impl Friends {
         }
         let forged = self.line.post_signed(&self.url, "another secret", &[event]).await?;
         ensure!(forged == 401, "answered {forged}");
-        let id = eventually("it is in quarantine", SOON, async || {
-            let parked = world.desk.list("/v1/parked").await?;
-            let mut ours = parked.iter().filter(|input| input["account"] == "mended-friends");
-            let id = ours.next().and_then(|input| input["id"].as_str().map(str::to_owned));
-            ensure!(ours.next().is_none(), "a repeat is kept again");
-            Ok(id)
-        })
-        .await?;
-        let refused = world.command(&["parked", "replay", &id]).await;
-        ensure!(refused.is_err(), "it was released under a wrong secret");
-        let settings = std::fs::read_to_string(&world.config)?;
-        let config = world.dir().join("mended-friends.toml");
-        std::fs::write(&config, settings.replace("a wrong channel secret", SECRET))?;
-        let config = config.to_string_lossy();
-        process::run_well(&["parked", "replay", &id, "--config", &config]).await?;
+        mend(world, "mended-friends", SECRET).await?;
         world.desk.ticket("mended-friends", words).await?;
         Ok(())
     }
-}
-
-async fn delivery(world: &World, reply: &Value, state: &str) -> Result<Value> {
-    let path = format!("/v1/messages/{}", text(reply, "id")?);
-    eventually(&format!("the answer is {state}"), SOON * 2, async || {
-        let message = world.desk.get(&path).await?;
-        ensure!(message["delivery"] == state, "it is {}", message["delivery"]);
-        Ok(Some(message))
-    })
-    .await
 }
 
 /// Waits for the message of this text.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::harness::desk::{SOON, conversation, text};
 use tests::harness::settings::SLACK_SOCKET;
+use tests::harness::vendor::{delivered, mend};
 use tests::harness::wait::{eventually, until};
 use tests::harness::world::{LEASE_SECONDS, World};
 use tests::vendors::Mood;
@@ -75,16 +76,6 @@ async fn taken(slack: &Slack, count: usize) -> Result<Posted> {
     })
     .await
     .with_context(|| format!("refused: {:?}", slack.refusals()))
-}
-
-async fn delivery(world: &World, reply: &Value, state: &str) -> Result<Value> {
-    let path = format!("/v1/messages/{}", text(reply, "id")?);
-    eventually(&format!("the answer is {state}"), SOON * 2, async || {
-        let message = world.desk.get(&path).await?;
-        ensure!(message["delivery"] == state, "it is {}", message["delivery"]);
-        Ok(Some(message))
-    })
-    .await
 }
 
 async fn slack_asks_who_we_are(slack: &Slack) -> Result<()> {
@@ -157,7 +148,7 @@ async fn it_is_answered(world: &World, slack: &Slack, asked: &str) -> Result<()>
         "{posted:?}"
     );
     ensure!(posted.text == "On its way: &lt;5 km&gt; &amp; *fast*.", "{posted:?}");
-    let message = delivery(world, &reply, "sent").await?;
+    let message = delivered(world, &reply, "sent").await?;
     ensure!(
         message["external_ids"]
             .to_string()
@@ -226,7 +217,7 @@ async fn files_go(world: &World, slack: &Slack, asked: &str) -> Result<()> {
     let names: Vec<_> = shared.files.iter().map(|(name, _)| name.as_str()).collect();
     ensure!(shared.channel == "D1" && names == ["map.txt", "way.txt"], "{shared:?}");
     ensure!(shared.files.iter().all(|(_, bytes)| bytes == b"hello"), "{shared:?}");
-    delivery(world, &reply, "sent").await?;
+    delivered(world, &reply, "sent").await?;
     Ok(())
 }
 
@@ -335,7 +326,7 @@ async fn slack_is_busy_and_fails(world: &World, slack: &Slack) -> Result<()> {
     slack.moods.will([Mood::Busy { retry_after_s: 1 }, Mood::Fails(503)]);
     let reply = world.desk.reply(&asked, "slack-50", "Patience!").await?;
     taken(slack, before + 1).await?;
-    delivery(world, &reply, "sent").await?;
+    delivered(world, &reply, "sent").await?;
     ensure!(slack.posted().len() == before + 1, "it left twice");
     // Slack says no, under a good status.
     post(
@@ -346,7 +337,7 @@ async fn slack_is_busy_and_fails(world: &World, slack: &Slack) -> Result<()> {
     .await?;
     let ticket = world.desk.ticket(ACCOUNT, "This channel will be gone").await?;
     let reply = world.desk.reply(conversation(&ticket)?, "slack-51", "Is it?").await?;
-    let message = delivery(world, &reply, "failed").await?;
+    let message = delivered(world, &reply, "failed").await?;
     let error = text(&message, "delivery_error")?;
     ensure!(
         error.contains("channel_not_found") && error.contains("may not see it"),
@@ -361,7 +352,7 @@ async fn nobody_knows_whether_it_left(world: &World, slack: &Slack) -> Result<()
     let asked = ask(world, slack, 60, "Do you ever answer?").await?;
     slack.moods.will([Mood::Fails(500)]);
     let reply = world.desk.reply(&asked, "slack-60", "We do.").await?;
-    delivery(world, &reply, "uncertain").await?;
+    delivered(world, &reply, "uncertain").await?;
     let path = format!("/v1/messages/{}/settle", text(&reply, "id")?);
     let (status, answer) = world
         .desk
@@ -373,7 +364,7 @@ async fn nobody_knows_whether_it_left(world: &World, slack: &Slack) -> Result<()
     let reply = world.desk.reply(&asked, "slack-61", "Really.").await?;
     let posted = taken(slack, before + 1).await?;
     post(slack, "shown", slack.shown(&posted)).await?;
-    delivery(world, &reply, "sent").await?;
+    delivered(world, &reply, "sent").await?;
     Ok(())
 }
 
@@ -409,23 +400,7 @@ async fn a_wrong_secret_is_mended(world: &World, slack: &Slack) -> Result<()> {
         let answer = slack.post_again("slack-wrong", &envelope, retry).await?;
         ensure!(answer.status == 401, "{answer:?}");
     }
-    let id = eventually("it is in quarantine", SOON, async || {
-        let parked = world.desk.list("/v1/parked").await?;
-        let mut ours = parked.iter().filter(|input| input["account"] == "slack-wrong");
-        let id = ours.next().and_then(|input| input["id"].as_str().map(str::to_owned));
-        ensure!(ours.next().is_none(), "a repeat is kept again");
-        Ok(id)
-    })
-    .await?;
-    ensure!(
-        world.command(&["parked", "replay", &id]).await.is_err(),
-        "it was released under a wrong secret"
-    );
-    let settings = std::fs::read_to_string(&world.config)?;
-    let config = world.dir().join("slack-mended.toml");
-    std::fs::write(&config, settings.replace("a wrong secret", SIGNING_SECRET))?;
-    let config = config.to_string_lossy();
-    tests::harness::process::run_well(&["parked", "replay", &id, "--config", &config]).await?;
+    mend(world, "slack-wrong", SIGNING_SECRET).await?;
     world.desk.ticket("slack-wrong", said).await?;
     Ok(())
 }

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::harness::desk::{SOON, conversation, text};
+use tests::harness::vendor::{delivered, mend};
 use tests::harness::wait::{eventually, until};
 use tests::harness::world::World;
 use tests::vendors::Mood;
@@ -63,16 +64,6 @@ async fn taken(twilio: &Twilio, count: usize) -> Result<Form> {
     .with_context(|| format!("refused: {:?}", twilio.refusals()))
 }
 
-async fn delivery(world: &World, reply: &Value, state: &str) -> Result<Value> {
-    let path = format!("/v1/messages/{}", text(reply, "id")?);
-    eventually(&format!("the answer is {state}"), SOON * 2, async || {
-        let message = world.desk.get(&path).await?;
-        ensure!(message["delivery"] == state, "it is {}", message["delivery"]);
-        Ok(Some(message))
-    })
-    .await
-}
-
 async fn it_is_answered_and_arrives(world: &World, twilio: &Twilio, asked: &str) -> Result<()> {
     let before = twilio.messages().len();
     let reply = world.desk.reply(asked, "sms-1", "It is on its way.").await?;
@@ -84,9 +75,9 @@ async fn it_is_answered_and_arrives(world: &World, twilio: &Twilio, asked: &str)
         let answer = twilio.report(&message, status, None).await?;
         ensure!((200..300).contains(&answer.status), "{status}: {answer:?}");
     }
-    delivery(world, &reply, "delivered").await?;
+    delivered(world, &reply, "delivered").await?;
     twilio.report(&message, "read", None).await?;
-    let message = delivery(world, &reply, "read").await?;
+    let message = delivered(world, &reply, "read").await?;
     let ids = message["external_ids"].to_string();
     ensure!(ids.contains("SM"), "{ids}");
     Ok(())
@@ -101,9 +92,9 @@ async fn long_answers_and_files(world: &World, twilio: &Twilio, asked: &str) -> 
     let ends = |form: &Form| form.get("Body").is_some_and(|body| body.ends_with("many."));
     ensure!(parts.iter().all(ends), "not cut at sentences: {parts:?}");
     twilio.report(&parts[0], "delivered", None).await?;
-    delivery(world, &reply, "sent").await?;
+    delivered(world, &reply, "sent").await?;
     twilio.report(&parts[1], "delivered", None).await?;
-    delivery(world, &reply, "delivered").await?;
+    delivered(world, &reply, "delivered").await?;
 
     let path = format!("/v1/conversations/{asked}/replies");
     let file = json!({ "name": "map.txt", "media_type": "text/plain", "content": "aGVsbG8=" });
@@ -117,7 +108,7 @@ async fn long_answers_and_files(world: &World, twilio: &Twilio, asked: &str) -> 
     ensure!(fetched.bytes().await? == "hello", "other bytes");
     let elsewhere = reqwest::get(url.replace("/files/", "/files/0")).await?;
     ensure!(elsewhere.status() == 404, "{}", elsewhere.status());
-    delivery(world, &reply, "sent").await?;
+    delivered(world, &reply, "sent").await?;
     Ok(())
 }
 
@@ -126,7 +117,7 @@ async fn twilio_is_busy_and_fails(world: &World, twilio: &Twilio, asked: &str) -
     twilio.moods.will([Mood::Busy { retry_after_s: 1 }, Mood::Fails(500)]);
     let reply = world.desk.reply(asked, "sms-4", "Patience!").await?;
     taken(twilio, before + 1).await?;
-    delivery(world, &reply, "sent").await?;
+    delivered(world, &reply, "sent").await?;
     ensure!(twilio.messages().len() == before + 1, "it left twice");
     Ok(())
 }
@@ -137,13 +128,13 @@ async fn an_answer_fails(world: &World, twilio: &Twilio) -> Result<()> {
     let reply = world.desk.reply(&asked, "sms-10", "Can you read this?").await?;
     let message = taken(twilio, before + 1).await?;
     twilio.report(&message, "undelivered", Some("30006")).await?;
-    let message = delivery(world, &reply, "failed").await?;
+    let message = delivered(world, &reply, "failed").await?;
     let error = text(&message, "delivery_error")?;
     ensure!(error.contains("landline") && error.contains("30006"), "{error}");
 
     twilio.opt_out("+15552220010");
     let reply = world.desk.reply(&asked, "sms-11", "And now?").await?;
-    let message = delivery(world, &reply, "failed").await?;
+    let message = delivered(world, &reply, "failed").await?;
     let error = text(&message, "delivery_error")?;
     ensure!(error.contains("opted out"), "{error}");
     Ok(())
@@ -157,7 +148,7 @@ async fn nobody_knows_whether_it_left(world: &World, twilio: &Twilio) -> Result<
     let reply = world.desk.reply(&asked, "sms-20", "Yes.").await?;
     let message = taken(twilio, before + 1).await?;
     twilio.report(&message, "delivered", None).await?;
-    delivery(world, &reply, "delivered").await?;
+    delivered(world, &reply, "delivered").await?;
     Ok(())
 }
 
@@ -236,25 +227,7 @@ async fn a_wrong_token_is_mended(world: &World, twilio: &Twilio) -> Result<()> {
         let answer = twilio.post("mended", &form).await?;
         ensure!(answer.status == 401, "{answer:?}");
     }
-    let id = eventually("it is in quarantine", SOON, async || {
-        let parked = world.desk.list("/v1/parked").await?;
-        let mut ours = parked.iter().filter(|input| input["account"] == "mended");
-        let id = ours.next().and_then(|input| input["id"].as_str().map(str::to_owned));
-        ensure!(ours.next().is_none(), "a repeat is kept again");
-        Ok(id)
-    })
-    .await?;
-    let refused = world.command(&["parked", "replay", &id]).await;
-    ensure!(refused.is_err(), "it was released under a wrong token");
-
-    let settings = std::fs::read_to_string(&world.config)?;
-    let config = world.dir().join("mended.toml");
-    std::fs::write(
-        &config,
-        settings.replace("a wrong token", tests::vendors::twilio::TOKEN),
-    )?;
-    let config = config.to_string_lossy();
-    tests::harness::process::run_well(&["parked", "replay", &id, "--config", &config]).await?;
+    mend(world, "mended", tests::vendors::twilio::TOKEN).await?;
     world.desk.ticket("mended", body).await?;
     Ok(())
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::harness::desk::{SOON, conversation, text};
-use tests::harness::process;
+use tests::harness::settings::WRONG_BOT_SECRET;
+use tests::harness::vendor::{delivered, release};
 use tests::harness::wait::{eventually, until};
 use tests::harness::world::World;
 use tests::vendors::Mood;
@@ -91,16 +92,6 @@ async fn taken(telegram: &Telegram, count: usize) -> Result<Sent> {
     .with_context(|| format!("refused: {:?}", telegram.refusals()))
 }
 
-async fn delivery(world: &World, reply: &Value, state: &str) -> Result<Value> {
-    let path = format!("/v1/messages/{}", text(reply, "id")?);
-    eventually(&format!("the answer is {state}"), SOON * 2, async || {
-        let message = world.desk.get(&path).await?;
-        ensure!(message["delivery"] == state, "it is {}", message["delivery"]);
-        Ok(Some(message))
-    })
-    .await
-}
-
 /// Where the message is that stalls.
 async fn one_stalls_and_others_go_on(world: &World, telegram: &Telegram) -> Result<String> {
     let asked = ask(world, telegram, 5_550_002, 1, "Is anybody there at all?").await?;
@@ -128,7 +119,7 @@ async fn it_is_answered(world: &World, telegram: &Telegram, asked: &str) -> Resu
         quoted["message_id"] == 7 && quoted["allow_sending_without_reply"] == true,
         "{quoted}"
     );
-    let message = delivery(world, &reply, "sent").await?;
+    let message = delivered(world, &reply, "sent").await?;
     let name = format!("{ANN}/{}", sent.message_id);
     ensure!(message["external_ids"].to_string().contains(&name), "{message}");
 
@@ -141,7 +132,7 @@ async fn it_is_answered(world: &World, telegram: &Telegram, asked: &str) -> Resu
     let parts = telegram.sent().split_off(before + 1);
     let ends = |sent: &Sent| sent.fields["text"].as_str().is_some_and(|text| text.ends_with("many."));
     ensure!(parts.iter().all(ends), "not cut at sentences: {parts:?}");
-    delivery(world, &reply, "sent").await?;
+    delivered(world, &reply, "sent").await?;
 
     let file = |name: &str, media_type: &str, content: &str| json!({ "name": name, "media_type": media_type, "content": content });
     let files = [
@@ -152,7 +143,7 @@ async fn it_is_answered(world: &World, telegram: &Telegram, asked: &str) -> Resu
     let (status, reply) = world.desk.post(&path, "bot-3", &body).await?;
     ensure!(status == 201, "{status} {reply}");
     taken(telegram, before + 5).await?;
-    delivery(world, &reply, "sent").await?;
+    delivered(world, &reply, "sent").await?;
     let sent = telegram.sent().split_off(before + 3);
     let shape = |sent: &Sent| {
         let file = sent.file.clone().map(|file| (file.name, file.bytes));
@@ -301,13 +292,13 @@ async fn telegram_is_busy_and_fails(world: &World, telegram: &Telegram, asked: &
     telegram.moods.will([Mood::Busy { retry_after_s: 1 }, Mood::Fails(500)]);
     let reply = world.desk.reply(asked, "bot-4", "Patience!").await?;
     taken(telegram, before + 1).await?;
-    delivery(world, &reply, "sent").await?;
+    delivered(world, &reply, "sent").await?;
     ensure!(telegram.sent().len() == before + 1, "it left twice");
 
     // It leaves, and nobody says so: a person decides.
     telegram.moods.will([Mood::Breaks]);
     let reply = world.desk.reply(asked, "bot-5", "Once.").await?;
-    delivery(world, &reply, "uncertain").await?;
+    delivered(world, &reply, "uncertain").await?;
     ensure!(telegram.sent().len() == before + 2, "it left twice");
     let path = format!("/v1/messages/{}/settle", text(&reply, "id")?);
     let (status, answer) = world.desk.post(&path, "bot-6", &json!({ "state": "sent" })).await?;
@@ -321,7 +312,7 @@ async fn who_blocks_the_bot_gets_nothing(world: &World, telegram: &Telegram) -> 
     // We do not know it yet.
     telegram.block(ben);
     let reply = world.desk.reply(&asked, "bot-20", "Bikes!").await?;
-    let message = delivery(world, &reply, "failed").await?;
+    let message = delivered(world, &reply, "failed").await?;
     let error = text(&message, "delivery_error")?;
     ensure!(error.contains("does not let the bot write"), "{error}");
 
@@ -408,13 +399,7 @@ async fn a_wrong_secret_is_mended(world: &World, telegram: &Telegram) -> Result<
         Ok(None)
     })
     .await?;
-    let refused = world.command(&["parked", "replay", &id]).await;
-    ensure!(refused.is_err(), "it was released under a wrong secret");
-    let settings = std::fs::read_to_string(&world.config)?;
-    let config = world.dir().join("mended-bot.toml");
-    std::fs::write(&config, settings.replace("a_wrong_secret_of_nobody", SECRET))?;
-    let config = config.to_string_lossy();
-    process::run_well(&["parked", "replay", &id, "--config", &config]).await?;
+    release(world, "mended-bot", &id, [WRONG_BOT_SECRET, SECRET]).await?;
     world.desk.ticket("mended-bot", words).await?;
     Ok(())
 }
