@@ -3,18 +3,14 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use model::outbound::{Declaration, Outbound};
 use serde::Deserialize;
 
-use crate::channel::{Answer, BadSignature, Channel, Input, Parsed, Sent, Unparsed};
+use crate::channel::Channel;
 use crate::links::Links;
 use crate::list::{AccountSettings, Surroundings};
-use crate::media::{Fetch, Unfetched};
 use crate::meta::messaging::{Kind, Messaging};
-use crate::meta::{self, Meta, Product, is_id, text};
+use crate::meta::{Meta, Product, is_id};
 use crate::parts::split;
 
 const PRODUCT: Product = Product {
@@ -33,18 +29,17 @@ const KIND: Kind = Kind {
     max_media_bytes: 25_000_000,
     quotes: true,
     has_metadata: true,
+    itself: ("page", "name", "/name"),
+    subscribed_fields: &[
+        "messages",
+        "message_echoes",
+        "message_edits",
+        "message_deliveries",
+        "message_reads",
+        "message_reactions",
+        "messaging_postbacks",
+    ],
 };
-
-/// What the app wants to hear of.
-const FIELDS: &[&str] = &[
-    "messages",
-    "message_echoes",
-    "message_edits",
-    "message_deliveries",
-    "message_reads",
-    "message_reactions",
-    "messaging_postbacks",
-];
 
 /// What an account of this channel is declared by.
 #[derive(Deserialize)]
@@ -58,8 +53,6 @@ struct Settings {
     human_agent: bool,
 }
 
-struct Messenger(Messaging);
-
 /// Builds an account of this channel from its settings.
 pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<Arc<dyn Channel>, String> {
     let (meta, settings) = Meta::new::<Settings>(account, surroundings, &PRODUCT)?;
@@ -68,7 +61,7 @@ pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<A
             return Err(format!("{name}: it has digits only"));
         }
     }
-    Ok(Arc::new(Messenger(Messaging {
+    Ok(Arc::new(Messaging {
         meta,
         kind: &KIND,
         account: account.name.clone(),
@@ -77,67 +70,17 @@ pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<A
         app_id: Some(settings.app_id),
         human_agent: settings.human_agent,
         links: Links::new(surroundings),
-    })))
-}
-
-#[async_trait]
-impl Channel for Messenger {
-    fn declaration(&self) -> Declaration {
-        self.0.declaration()
-    }
-
-    fn verify(&self, input: &Input) -> Result<(), BadSignature> {
-        self.0.meta.verifier.verify(input)
-    }
-
-    fn handshake(&self, input: &Input) -> Option<Answer> {
-        Some(self.0.meta.handshake.answer(input))
-    }
-
-    fn kept_headers(&self) -> &'static [&'static str] {
-        meta::KEPT_HEADERS
-    }
-
-    fn parse(&self, input: &Input) -> Result<Parsed, Unparsed> {
-        self.0.parse(input)
-    }
-
-    async fn send(&self, outbound: &Outbound, _files: &[Vec<u8>]) -> Sent {
-        self.0.send(outbound).await
-    }
-
-    async fn media(&self, source: &str) -> Result<Fetch, Unfetched> {
-        Ok(self.0.media(source))
-    }
-
-    fn send_deadline(&self) -> Duration {
-        self.0.send_deadline()
-    }
-
-    async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
-        Some(self.try_page().await)
-    }
-}
-
-impl Messenger {
-    async fn try_page(&self) -> Result<Vec<String>, String> {
-        let page = self.0.show(&format!("{}?fields=name", self.0.id)).await?;
-        let name = text(&page, "/name").ok_or("Meta's answer names no page")?;
-        let subscribed = self.0.subscribe(&self.0.id, FIELDS).await?;
-        Ok(vec![format!("the page {name} is there"), subscribed])
-    }
+    }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     /// Each payload of `testdata/` and what is made of it. To renew a snapshot, delete
     /// it and run the test.
     #[test]
     fn payloads_parse_as_before() {
         let channel = crate::contract::sample_of("messenger");
-        meta::snapshots("src/messenger/testdata", |bytes| {
+        crate::meta::snapshots("src/messenger/testdata", |bytes| {
             channel.parse(&crate::contract::posted(bytes))
         });
     }

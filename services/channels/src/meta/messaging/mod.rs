@@ -7,15 +7,15 @@ mod send;
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use model::outbound::{Declaration, Join, Outbound};
-use serde_json::Value;
 
-use super::Meta;
 use super::graph::Failed;
-use crate::channel::{Input, Parsed, Sent, Unparsed};
+use super::{Meta, text};
+use crate::channel::{Answer, BadSignature, Channel, Input, Parsed, Sent, Unparsed};
 use crate::limit::Pace;
 use crate::links::Links;
-use crate::media::Fetch;
+use crate::media::{Fetch, Unfetched};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -35,6 +35,11 @@ pub struct Kind {
     pub quotes: bool,
     /// Our own name of a message may travel with it.
     pub has_metadata: bool,
+    /// What the API calls an account of it: its noun, the fields to ask for, and where
+    /// the answer names it.
+    pub itself: (&'static str, &'static str, &'static str),
+    /// What the app wants to hear of.
+    pub subscribed_fields: &'static [&'static str],
 }
 
 /// A page or an account of the two.
@@ -54,8 +59,9 @@ pub struct Messaging {
     pub links: Links,
 }
 
-impl Messaging {
-    pub fn declaration(&self) -> Declaration {
+#[async_trait]
+impl Channel for Messaging {
+    fn declaration(&self) -> Declaration {
         let days = if self.human_agent { 7 } else { 1 };
         Declaration {
             max_chars: Some(self.kind.max_chars),
@@ -69,33 +75,55 @@ impl Messaging {
         }
     }
 
-    pub fn parse(&self, input: &Input) -> Result<Parsed, Unparsed> {
+    fn verify(&self, input: &Input) -> Result<(), BadSignature> {
+        self.meta.verifier.verify(input)
+    }
+
+    fn handshake(&self, input: &Input) -> Option<Answer> {
+        Some(self.meta.handshake.answer(input))
+    }
+
+    fn kept_headers(&self) -> &'static [&'static str] {
+        super::KEPT_HEADERS
+    }
+
+    fn parse(&self, input: &Input) -> Result<Parsed, Unparsed> {
         parse::parse(self, &input.body)
     }
 
-    pub async fn send(&self, outbound: &Outbound) -> Sent {
+    async fn send(&self, outbound: &Outbound, _files: &[Vec<u8>]) -> Sent {
         self.send_message(outbound).await
     }
 
     /// A signed link that needs no token.
-    pub fn media(&self, source: &str) -> Fetch {
-        self.meta.graph.fetch_public(source)
+    async fn media(&self, source: &str) -> Result<Fetch, Unfetched> {
+        Ok(self.meta.graph.fetch_public(source))
     }
 
-    pub fn send_deadline(&self) -> Duration {
+    fn send_deadline(&self) -> Duration {
         send::DEADLINE + Pace::PATIENCE
     }
 
-    /// Lets the app hear of what happens to the page or account.
-    pub async fn subscribe(&self, id: &str, fields: &[&str]) -> Result<String, String> {
-        let body = serde_json::json!({ "subscribed_fields": fields });
-        let answer = self.meta.graph.post(&format!("{id}/subscribed_apps"), &body).await;
-        answer.map_err(Failed::words)?;
-        Ok(format!("the app hears of {}", fields.join(", ")))
+    async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
+        Some(self.try_account().await)
     }
+}
 
-    /// What the API says of the page or account.
-    pub async fn show(&self, path: &str) -> Result<Value, String> {
-        self.meta.graph.get(path).await.map_err(Failed::words)
+impl Messaging {
+    /// Asks for its name, and lets the app hear of what happens to it.
+    async fn try_account(&self) -> Result<Vec<String>, String> {
+        let (noun, fields, pointer) = self.kind.itself;
+        let graph = &self.meta.graph;
+        let shown = graph.get(&format!("{}?fields={fields}", self.sender)).await;
+        let shown = shown.map_err(Failed::words)?;
+        let name = text(&shown, pointer).ok_or_else(|| format!("Meta's answer names no {noun}"))?;
+        let subscribed = self.kind.subscribed_fields;
+        let body = serde_json::json!({ "subscribed_fields": subscribed });
+        let answer = graph.post(&format!("{}/subscribed_apps", self.sender), &body).await;
+        answer.map_err(Failed::words)?;
+        Ok(vec![
+            format!("the {noun} {name} is there"),
+            format!("the app hears of {}", subscribed.join(", ")),
+        ])
     }
 }
