@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::{Host, Url};
 
+use crate::channel::Sent;
+
 /// For a connection to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest that a file may take.
@@ -117,6 +119,33 @@ impl Guard {
 
     fn may_reach(&self, address: IpAddr) -> bool {
         self.allow_private || is_public(address)
+    }
+}
+
+/// Why a request got no answer.
+pub struct Unanswered {
+    /// Whether it may have reached the other side all the same.
+    pub may_have_arrived: bool,
+    /// In words, without its URL.
+    pub error: String,
+}
+
+impl From<reqwest::Error> for Unanswered {
+    fn from(error: reqwest::Error) -> Self {
+        Self {
+            may_have_arrived: !error.is_connect() && !error.is_builder(),
+            error: chain(&error.without_url()),
+        }
+    }
+}
+
+impl From<Unanswered> for Sent {
+    fn from(unanswered: Unanswered) -> Self {
+        let error = unanswered.error;
+        match unanswered.may_have_arrived {
+            true => Self::Unknown { error },
+            false => Self::Later { after: None, error },
+        }
     }
 }
 

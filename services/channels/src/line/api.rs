@@ -4,7 +4,6 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use model::error::chain;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -12,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::channel::Sent;
-use crate::guard::{Guard, read_body};
+use crate::guard::{Guard, Unanswered, read_body};
 use crate::limit::{Pace, retry_after};
 use crate::media::{Fetch, Unfetched};
 
@@ -154,15 +153,7 @@ impl Api {
         if !body.is_null() {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        let mut response = request.send().await.map_err(|error| {
-            // Nothing had left yet.
-            let has_left = !error.is_connect() && !error.is_builder();
-            let words = chain(&error.without_url());
-            match has_left {
-                true => Failure::Unknown(words),
-                false => Failure::Unreached(words),
-            }
-        })?;
+        let mut response = request.send().await.map_err(Unanswered::from)?;
         let (status, after) = (response.status(), retry_after(response.headers()));
         let body = read_body(&mut response, MAX_ANSWER_BYTES)
             .await
@@ -208,6 +199,15 @@ impl std::fmt::Display for Failure {
 }
 
 /// What it means for a message.
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered.may_have_arrived {
+            true => Self::Unknown(unanswered.error),
+            false => Self::Unreached(unanswered.error),
+        }
+    }
+}
+
 impl From<Failure> for Sent {
     fn from(failure: Failure) -> Self {
         let error = failure.to_string();

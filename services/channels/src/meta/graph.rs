@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use model::error::chain;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -12,7 +11,7 @@ use url::Url;
 use super::errors::{self, Meaning, Refusal};
 use super::{Product, Settings};
 use crate::channel::Sent;
-use crate::guard::{Guard, read_body};
+use crate::guard::{Guard, Unanswered, read_body};
 use crate::limit::{Pace, retry_after};
 use crate::list::Surroundings;
 use crate::media::{Fetch, Unfetched};
@@ -134,15 +133,8 @@ impl Graph {
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Value, Failed> {
-        let mut response = request.send().await.map_err(|error| {
-            // Nothing had left yet.
-            let is_before = error.is_connect() || error.is_builder();
-            let error = chain(&error.without_url());
-            Failed::unsaid(match is_before {
-                true => Sent::Later { after: None, error },
-                false => Sent::Unknown { error },
-            })
-        })?;
+        let sent = request.send().await.map_err(Unanswered::from);
+        let mut response = sent.map_err(|unanswered| Failed::unsaid(unanswered.into()))?;
         let (status, after) = (response.status(), retry_after(response.headers()));
         let body = read_body(&mut response, MAX_ANSWER_BYTES).await;
         let body = body.map_err(|error| Failed::unsaid(Sent::Unknown { error }))?;

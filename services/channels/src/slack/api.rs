@@ -15,7 +15,7 @@ use super::Settings;
 use super::events::FILE;
 use super::parse::text;
 use crate::channel::Sent;
-use crate::guard::{Guard, read_body};
+use crate::guard::{Guard, Unanswered, read_body};
 use crate::limit::{Pace, retry_after};
 use crate::list::Surroundings;
 use crate::media::{Fetch, Unfetched};
@@ -162,14 +162,7 @@ impl Api {
             .header(AUTHORIZATION, token.expose_secret())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(body);
-        let response = request.send().await.map_err(|error| {
-            let is_unsent = error.is_connect() || error.is_builder();
-            let error = chain(&error.without_url());
-            match is_unsent {
-                true => later(error),
-                false => Sent::Unknown { error },
-            }
-        })?;
+        let response = request.send().await.map_err(Unanswered::from)?;
         self.answer(response).await
     }
 

@@ -6,7 +6,6 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use model::error::chain;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
 use secrecy::{ExposeSecret, SecretString};
@@ -15,7 +14,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::channel::Sent;
-use crate::guard::{Guard, read_body};
+use crate::guard::{Guard, Unanswered, read_body};
 use crate::limit::Pace;
 use crate::media::{Fetch, Unfetched};
 use crate::multipart::Form;
@@ -154,15 +153,7 @@ impl Api {
             Asked::Json(body) => request.header(CONTENT_TYPE, "application/json").body(body.to_string()),
             Asked::Form(form) => request.header(CONTENT_TYPE, form.content_type()).body(form.finish()),
         };
-        let mut response = request.send().await.map_err(|error| {
-            // Nothing had left yet.
-            let has_left = !error.is_connect() && !error.is_builder();
-            let words = chain(&error.without_url());
-            match has_left {
-                true => Failure::Unknown(words),
-                false => Failure::Unreached(words),
-            }
-        })?;
+        let mut response = request.send().await.map_err(Unanswered::from)?;
         let status = response.status();
         let body = read_body(&mut response, MAX_ANSWER_BYTES)
             .await
@@ -215,6 +206,15 @@ impl std::fmt::Display for Failure {
 }
 
 /// What it means for a message.
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered.may_have_arrived {
+            true => Self::Unknown(unanswered.error),
+            false => Self::Unreached(unanswered.error),
+        }
+    }
+}
+
 impl From<Failure> for Sent {
     fn from(failure: Failure) -> Self {
         let error = failure.to_string();

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use model::error::chain;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -14,7 +13,7 @@ use url::{Url, form_urlencoded};
 
 use super::Settings;
 use crate::channel::Sent;
-use crate::guard::{Guard, read_body};
+use crate::guard::{Guard, Unanswered, read_body};
 use crate::limit::{Pace, retry_after};
 use crate::list::Surroundings;
 use crate::media::Fetch;
@@ -194,18 +193,7 @@ impl Api {
         };
         let mut response = match request.send().await {
             Ok(response) => response,
-            // Nothing had left yet.
-            Err(error) if error.is_connect() || error.is_builder() => {
-                return not(Sent::Later {
-                    after: None,
-                    error: chain(&error.without_url()),
-                });
-            }
-            Err(error) => {
-                return not(Sent::Unknown {
-                    error: chain(&error.without_url()),
-                });
-            }
+            Err(error) => return not(Unanswered::from(error).into()),
         };
         let (status, after) = (response.status(), retry_after(response.headers()));
         let body = match read_body(&mut response, MAX_ANSWER_BYTES).await {
