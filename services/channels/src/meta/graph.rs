@@ -15,6 +15,7 @@ use crate::guard::{Guard, Unanswered, read_body};
 use crate::limit::{Pace, retry_after};
 use crate::list::Surroundings;
 use crate::media::{Fetch, Unfetched};
+use crate::multipart::Form;
 
 /// Of an answer, so much is read.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -38,13 +39,6 @@ pub struct Failed {
     pub meaning: Option<Meaning>,
     /// What it means for a message.
     pub sent: Sent,
-}
-
-/// A file to be uploaded.
-pub struct Upload<'a> {
-    pub name: &'a str,
-    pub media_type: &'a str,
-    pub bytes: &'a [u8],
 }
 
 impl Graph {
@@ -80,13 +74,10 @@ impl Graph {
         self.answer(request).await
     }
 
-    /// Posts a file with these fields, as `multipart/form-data` (RFC 7578).
-    pub async fn upload(&self, path: &str, fields: &[(&str, &str)], file: &Upload<'_>) -> Result<Value, Failed> {
-        let boundary = format!("tributary-{}", uuid::Uuid::new_v4().simple());
+    /// Posts a form with a file.
+    pub async fn upload(&self, path: &str, form: Form) -> Result<Value, Failed> {
         let request = self.request(Method::POST, path)?;
-        let request = request
-            .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
-            .body(multipart(&boundary, fields, file));
+        let request = request.header(CONTENT_TYPE, form.content_type()).body(form.finish());
         self.answer(request).await
     }
 
@@ -202,28 +193,6 @@ impl Failed {
     }
 }
 
-fn multipart(boundary: &str, fields: &[(&str, &str)], file: &Upload<'_>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(file.bytes.len() + 1024);
-    for (name, value) in fields {
-        let part = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-        body.extend_from_slice(part.as_bytes());
-    }
-    let head = format!(
-        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\nContent-Type: {}\r\n\r\n",
-        escaped(file.name),
-        file.media_type
-    );
-    body.extend_from_slice(head.as_bytes());
-    body.extend_from_slice(file.bytes);
-    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    body
-}
-
-/// As the HTML standard writes names of files in forms.
-fn escaped(name: &str) -> String {
-    name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,19 +238,5 @@ mod tests {
         check(public, "no url", false);
         check("http://127.0.0.1:9", "http://127.0.0.1:9/x", true);
         check("http://127.0.0.1:9", "http://127.0.0.1:10/x", false);
-    }
-
-    #[test]
-    fn a_file_is_one_part_of_a_form() {
-        let file = Upload {
-            name: "a\"b\r\n.png",
-            media_type: "image/png",
-            bytes: b"\x89PNG",
-        };
-        let body = multipart("BB", &[("messaging_product", "whatsapp")], &file);
-        let expected = b"--BB\r\nContent-Disposition: form-data; name=\"messaging_product\"\r\n\r\nwhatsapp\r\n\
-            --BB\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a%22b%0D%0A.png\"\r\n\
-            Content-Type: image/png\r\n\r\n\x89PNG\r\n--BB--\r\n";
-        assert_eq!(body, expected);
     }
 }

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use super::Whatsapp;
 use super::parse::MORE;
 use crate::channel::Sent;
-use crate::meta::graph::{Failed, Upload};
+use crate::meta::graph::Failed;
 use crate::meta::text;
+use crate::multipart::Form;
 use crate::parts::{Tally, split};
 
 /// Longest text of one message of WhatsApp's.
@@ -85,17 +86,12 @@ impl Whatsapp {
             "" => "application/octet-stream",
             known => known,
         };
-        let fields = [("messaging_product", "whatsapp"), ("type", media_type)];
-        let file = Upload {
-            name: &attachment.name,
-            media_type,
-            bytes,
-        };
-        let answer = self
-            .meta
-            .graph
-            .upload(&format!("{}/media", self.number), &fields, &file)
-            .await?;
+        let form = Form::new()
+            .text("messaging_product", "whatsapp")
+            .text("type", media_type)
+            .file("file", &attachment.name, media_type, bytes);
+        let path = format!("{}/media", self.number);
+        let answer = self.meta.graph.upload(&path, form).await?;
         match text(&answer, "/id") {
             Some(id) => Ok(Uploaded {
                 kind: kind(media_type, bytes.len() as u64),
