@@ -77,3 +77,50 @@ impl<T> Page<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the store does for us: the first `limit` behind a position.
+    fn read(items: &[(i64, String)], after: Option<(Moment, String)>, limit: i64) -> Vec<(i64, String)> {
+        let is_behind = |item: &&(i64, String)| match &after {
+            Some((at, id)) => (Moment::from_ms(item.0), &item.1) > (*at, id),
+            None => true,
+        };
+        items.iter().filter(is_behind).take(limit as usize).cloned().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
+        #[test]
+        fn page_after_page_is_the_list(
+            items in proptest::collection::btree_set((-5..5_i64, "[a-z0-9:_]{1,4}"), 0..40),
+            limit in 1..10_i64,
+        ) {
+            let items: Vec<(i64, String)> = items.into_iter().collect();
+            let mut found = Vec::new();
+            let mut cursor: Option<String> = None;
+            loop {
+                let after = position(cursor.as_deref(), |text| moment_and_id(text, |id| Some(id.to_owned()))).unwrap();
+                let page = page(read(&items, after, limit + 1), limit, |(ms, id)| format!("{ms}:{id}"));
+                prop_assert!(page.items.len() <= limit as usize);
+                found.extend(page.items);
+                match page.next {
+                    Some(next) => cursor = Some(next),
+                    None => break,
+                }
+            }
+            prop_assert_eq!(found, items);
+        }
+
+        #[test]
+        fn a_cursor_of_somebody_else_is_refused_or_read(cursor in "\\PC{0,40}") {
+            let read = position(Some(&cursor), |text| moment_and_id(text, |id| Some(id.to_owned())));
+            prop_assert!(matches!(read, Err(_) | Ok(Some(_))));
+        }
+    }
+}

@@ -39,6 +39,7 @@ use self::local::{LocalReader, Log};
 use self::metrics::Metrics;
 use self::spool::Spool;
 pub use self::spool::{refused_events, spool_status};
+pub use self::wire::decode;
 
 /// Arrivals, keyed by thread, kept 30 days.
 pub const EVENTS: &str = "tributary.events.v1";

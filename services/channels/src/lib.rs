@@ -39,3 +39,5 @@ pub mod whatsapp;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod properties;

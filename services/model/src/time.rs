@@ -85,7 +85,22 @@ impl<'de> Deserialize<'de> for Moment {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+        #[test]
+        fn what_is_shown_is_what_is_read(ms: i64, more: i64) {
+            let moment = Moment::from_ms(ms);
+            prop_assert_eq!(Moment::parse(&moment.to_string()), Some(moment));
+            let later = moment.plus_ms(more);
+            let is_clamped = later.as_ms() != moment.as_ms().saturating_add(more);
+            prop_assert!(is_clamped || later.since_ms(moment) == more);
+        }
+    }
 
     #[test]
     fn shows_milliseconds_in_utc() {

@@ -293,9 +293,11 @@ fn unfolded(part: &Part, text: &str) -> String {
     }
     let mut flowed = String::with_capacity(text.len());
     for line in text.lines() {
+        // `-- ` stands before a signature, and quotes keep their lines; a `>` behind a
+        // space is the writer's own.
+        let is_quoted = line.starts_with('>');
         let line = line.strip_prefix(' ').unwrap_or(line);
-        // `-- ` stands before a signature, and quotes keep their lines.
-        let is_soft = line.ends_with(' ') && line != "-- " && !line.starts_with('>');
+        let is_soft = line.ends_with(' ') && line != "-- " && !is_quoted;
         match (is_soft, parameter("delsp", "yes")) {
             (true, true) => flowed.push_str(&line[..line.len() - 1]),
             (true, false) => flowed.push_str(line),

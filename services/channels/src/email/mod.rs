@@ -31,6 +31,8 @@ mod tokens;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod properties;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 
 mod api;
 mod events;
-mod mrkdwn;
+pub(crate) mod mrkdwn;
 mod parse;
 mod send;
 mod signature;
