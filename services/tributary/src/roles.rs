@@ -234,6 +234,9 @@ async fn start(role: Role, checked: Checked, ports: Ports, stop: &CancellationTo
     let finished = tasks.finish().await;
     if let Some(bus) = parts.bus.get() {
         bus.stop(BUS_GRACE).await;
+        // Kafka's threads wait by the time of day: where that was set back, whoever drops
+        // the bus would wait for them until it is as late again. They end with the process.
+        std::mem::forget(bus.clone());
     }
     if let Some(store) = parts.store.get() {
         let _ = tokio::time::timeout(STORE_GRACE, store.close()).await;
