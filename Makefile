@@ -1,6 +1,6 @@
 # `make help` lists what there is. Everything listens on loopback only.
 .DEFAULT_GOAL := help
-.PHONY: help deps run demo stack test check peers bench faults clean-dev
+.PHONY: help deps run demo stack test check peers bench faults fuzz clean-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: deps ## measures speed and memory in a release build; results also in ben
 faults: deps ## breaks everything for MINUTES=1 (SEED=… repeats a run), and judges what was lost or doubled
 	@cargo build --quiet --workspace --bins
 	@SEED=$(SEED) MINUTES=$(MINUTES) target/debug/faults
+
+fuzz: ## feeds garbage to parsers, settings and rules, MINUTES=1 to each; begins with what testdata/ holds
+	@deploy/dev/fuzz.sh $(or $(MINUTES),1)
 
 clean-dev: ## forgets the data of `make run` and what `make deps` fetched
 	rm -rf data .dev
