@@ -1,40 +1,67 @@
-//! Large bytes, kept under their SHA-256 in a folder.
+//! Large bytes, kept under their SHA-256 in a folder or in object storage.
 
 mod serve;
+mod shelf;
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::prefix::PrefixStore;
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
 
 use crate::Error;
 use crate::wire::is_sha256;
 pub use serve::Served;
+pub(crate) use shelf::{BEHIND, BLOBS, Shelf};
 
 /// Content-addressed bytes: written once, durable when `put` returns.
 #[derive(Clone, Debug)]
 pub struct Blobs {
-    store: std::sync::Arc<LocalFileSystem>,
+    store: Arc<dyn ObjectStore>,
+    /// Where a gateway keeps what the store does not take.
+    shelf: Option<Shelf>,
 }
+
+/// How long the store has where there is somewhere else to keep the bytes.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Object storage that does not answer: how long a request may take, and how long one
+/// that failed is tried again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRIES: usize = 3;
 
 impl Blobs {
     /// What is larger is refused.
     pub const MAX_BYTES: usize = 50 * 1024 * 1024;
 
-    /// Opens `file:PATH`, and makes the folder if there is none.
+    /// Opens `file:PATH`, and makes the folder if there is none, or `s3:BUCKET/PREFIX`,
+    /// which asks nobody yet. Where S3 is and who we are there says the environment,
+    /// under the names that all its clients use (`AWS_…`).
     pub fn open(url: &str) -> Result<Self, Error> {
-        let Some(path) = url.strip_prefix("file:").filter(|path| !path.is_empty()) else {
-            return Err(Error::Settings(format!("[blobs] url must be file:PATH, not `{url}`")));
+        let store: Arc<dyn ObjectStore> = match url.split_once(':') {
+            Some(("file", path)) if !path.is_empty() => Arc::new(folder(path)?),
+            Some(("s3", place)) if !place.trim_matches('/').is_empty() => Arc::new(bucket(place)?),
+            _ => {
+                return Err(Error::Settings(format!(
+                    "[blobs] url must be file:PATH or s3:BUCKET/PREFIX, not `{url}`"
+                )));
+            }
         };
-        let path = Path::new(path.strip_prefix("//").unwrap_or(path));
-        let doing = format!("opening the folder of blobs {}", path.display());
-        crate::local::make_folder(path).map_err(|error| Error::settings(&doing, &error))?;
-        let store = LocalFileSystem::new_with_prefix(path).map_err(|error| Error::settings(&doing, &error))?;
-        Ok(Self {
-            store: std::sync::Arc::new(store.with_fsync(true)),
-        })
+        Ok(Self { store, shelf: None })
+    }
+
+    /// The same, with a place for what the store does not take.
+    pub(crate) fn with_shelf(self, shelf: Shelf) -> Self {
+        Self {
+            shelf: Some(shelf),
+            ..self
+        }
     }
 
     /// Keeps the bytes under their SHA-256 (lower-case hexadecimal), which it
@@ -47,11 +74,27 @@ impl Blobs {
             return Err(Error::Malformed(format!("{} bytes are too large to keep", bytes.len())));
         }
         let sha256 = model::id::sha256_hex(&bytes);
-        self.store
-            .put(&key(&sha256), PutPayload::from(bytes))
-            .await
-            .map_err(|error| Error::unavailable("keeping a blob", &error))?;
+        let bytes = Bytes::from(bytes);
+        let Some(shelf) = &self.shelf else {
+            self.store(&sha256, bytes).await?;
+            return Ok(sha256);
+        };
+        if !shelf.is_any() {
+            let stored = tokio::time::timeout(PATIENCE, self.store(&sha256, bytes.clone())).await;
+            if let Ok(Ok(())) = stored {
+                return Ok(sha256);
+            }
+        }
+        shelf.keep(&sha256, bytes.into()).await?;
         Ok(sha256)
+    }
+
+    async fn store(&self, sha256: &str, bytes: Bytes) -> Result<(), Error> {
+        self.store
+            .put(&key(sha256), PutPayload::from(bytes))
+            .await
+            .map(drop)
+            .map_err(|error| Error::unavailable("keeping a blob", &error))
     }
 
     /// The bytes of that name, checked; `None` if there are none.
@@ -103,6 +146,38 @@ impl Blobs {
             Err(error) => Err(Error::unavailable("removing a blob", &error)),
         }
     }
+}
+
+fn folder(path: &str) -> Result<LocalFileSystem, Error> {
+    let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+    let doing = format!("opening the folder of blobs {}", path.display());
+    crate::local::make_folder(path).map_err(|error| Error::settings(&doing, &error))?;
+    let store = LocalFileSystem::new_with_prefix(path).map_err(|error| Error::settings(&doing, &error))?;
+    Ok(store.with_fsync(true))
+}
+
+fn bucket(place: &str) -> Result<PrefixStore<impl ObjectStore>, Error> {
+    let (bucket, prefix) = place
+        .trim_matches('/')
+        .split_once('/')
+        .unwrap_or((place.trim_matches('/'), ""));
+    let options = ClientOptions::new()
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        // Whoever names an endpoint without TLS means it.
+        .with_allow_http(true);
+    let retry = RetryConfig {
+        max_retries: RETRIES,
+        retry_timeout: RETRY_TIMEOUT,
+        ..RetryConfig::default()
+    };
+    let store = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_client_options(options)
+        .with_retry(retry)
+        .build()
+        .map_err(|error| Error::settings(&format!("opening the bucket {bucket}"), &error))?;
+    Ok(PrefixStore::new(store, prefix))
 }
 
 /// Two levels of folders, so that none grows too long to list.

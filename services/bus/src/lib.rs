@@ -31,6 +31,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::blobs::Shelf;
 pub use self::blobs::{Blobs, Served};
 pub use self::error::Error;
 use self::hints::Hints;
@@ -55,7 +56,7 @@ pub struct Settings {
     pub url: String,
     /// Where the spool lies; only gateways have one.
     pub spool: Option<SpoolSettings>,
-    /// `file:PATH`: a folder of content-addressed files.
+    /// `file:PATH`, a folder of content-addressed files, or `s3:BUCKET/PREFIX`.
     pub blobs_url: String,
     /// Partitions of topics that are created because they are missing.
     pub partitions: i32,
@@ -176,7 +177,7 @@ struct Inner {
 
 enum Way {
     Local(Log),
-    Kafka { kafka: Kafka, spool: Option<Spool> },
+    Kafka { kafka: Kafka, spool: Option<Box<Spool>> },
 }
 
 /// Reads one topic as a member of a group (Kafka), or from the local log.
@@ -202,7 +203,7 @@ impl Bus {
     /// Connects, creates missing topics with their retention, opens the spool and
     /// begins to forward what it holds. A Kafka that is away is no error.
     pub async fn open(settings: &Settings, registry: &mut Registry) -> Result<Self, Error> {
-        let blobs = Blobs::open(&settings.blobs_url)?;
+        let mut blobs = Blobs::open(&settings.blobs_url)?;
         let metrics = Metrics::register(registry);
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
@@ -215,8 +216,12 @@ impl Bus {
                 let spool = match &settings.spool {
                     // What an earlier setting left behind is still forwarded.
                     Some(spool) if spool.max_bytes > 0 || spool.path.exists() => {
+                        let log = Log::open(&spool.path, None, &tasks).await?;
+                        let shelf = Shelf::open(log, spool.max_bytes).await?;
+                        blobs = blobs.with_shelf(shelf.clone());
                         let (kafka, blobs, metrics) = (kafka.clone(), blobs.clone(), metrics.clone());
-                        Some(Spool::open(spool, kafka, blobs, metrics, &tasks, stop.clone()).await?)
+                        let opening = Spool::open(spool, shelf, kafka, blobs, metrics, &tasks, stop.clone());
+                        Some(Box::new(opening.await?))
                     }
                     _ => None,
                 };
@@ -376,6 +381,9 @@ impl Bus {
             }
             Way::Kafka { kafka, spool } => match (spool, patience) {
                 (Some(spool), None) => spool.publish(kafka, blobs, record).await?,
+                (Some(spool), Some(_)) if spool.must_wait(&record) => {
+                    return Err(Error::Unavailable("its bytes wait for their storage".to_owned()));
+                }
                 (_, patience) => {
                     kafka
                         .publish(blobs, record, patience.unwrap_or(PATIENCE_WITHOUT_SPOOL))

@@ -31,7 +31,7 @@ use crate::Error;
 use crate::wire::{Encoded, Headers};
 
 /// A log file, open.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
     jobs: mpsc::Sender<Job>,
     readers: SqlitePool,

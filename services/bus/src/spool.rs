@@ -5,6 +5,8 @@
 //! so that a thread keeps its order. A late Kafka copy of a spooled event is a
 //! repeat, which harms nothing.
 
+mod behind;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +17,7 @@ use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::blobs::{BEHIND, BLOBS, Shelf};
 use crate::kafka::{Delivery, Kafka, Refused};
 use crate::local::{self, Entry, Held, Log, Totals};
 use crate::metrics::Metrics;
@@ -25,6 +28,8 @@ use crate::{Blobs, EVENTS, Error, Pending, RefusedEvent, SpoolSettings, large};
 #[derive(Clone)]
 pub(crate) struct Spool {
     log: Log,
+    /// Large events lie there while their bytes have no place.
+    shelf: Shelf,
     max_bytes: u64,
     is_engaged: Arc<AtomicBool>,
     /// Publishers hold it for reading while they choose their way and take it;
@@ -56,15 +61,16 @@ impl Spool {
     /// Opens it, and begins to forward what it holds.
     pub async fn open(
         settings: &SpoolSettings,
+        shelf: Shelf,
         kafka: Kafka,
         blobs: Blobs,
         metrics: Metrics,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, Error> {
-        let log = Log::open(&settings.path, None, tasks).await?;
+        let log = shelf.log.clone();
         let held = log.totals(EVENTS).await?;
-        let seen = pending(log.held(EVENTS).await?, log.held(ASIDE).await?);
+        let seen = look(&log).await?;
         if seen.refused_events > 0 {
             tracing::warn!(
                 spool.events = seen.refused_events,
@@ -74,6 +80,7 @@ impl Spool {
         }
         let spool = Self {
             log,
+            shelf,
             max_bytes: settings.max_bytes,
             is_engaged: Arc::new(AtomicBool::new(held.events > 0)),
             gate: Arc::default(),
@@ -88,6 +95,9 @@ impl Spool {
                 "the spool holds events from before"
             );
         }
+        let clearing = spool.clone().clear_shelf(blobs.clone());
+        let until = stop.clone();
+        tasks.spawn(async move { until.run_until_cancelled(clearing).await });
         let forwarder = Forwarder {
             spool: spool.clone(),
             kafka,
@@ -101,6 +111,9 @@ impl Spool {
 
     /// Makes the record durable in Kafka, or here; says where.
     pub async fn publish(&self, kafka: &Kafka, blobs: &Blobs, record: Encoded) -> Result<&'static str, Error> {
+        if self.must_wait(&record) {
+            return self.keep(record).await;
+        }
         let gate = self.gate.read().await;
         let is_direct = !self.is_engaged.load(Ordering::Acquire);
         let enqueued = is_direct.then(|| kafka.enqueue(EVENTS, &record));
@@ -120,12 +133,22 @@ impl Spool {
 
     /// Makes the record durable here, whatever Kafka says.
     async fn keep(&self, record: Encoded) -> Result<&'static str, Error> {
+        if self.must_wait(&record) {
+            self.shelf.keep_behind(record).await?;
+            return Ok("spool");
+        }
         let _gate = self.gate.read().await;
         self.engage();
-        let appended = self.log.append(EVENTS, vec![record], self.max_bytes).await;
+        let max_bytes = self.max_bytes.saturating_sub(self.shelf.bytes());
+        let appended = self.log.append(EVENTS, vec![record], max_bytes).await;
         self.wake.notify_one();
         self.show(&appended?);
         Ok("spool")
+    }
+
+    /// Whether bytes that this event names have no place yet.
+    pub fn must_wait(&self, record: &Encoded) -> bool {
+        self.shelf.must_wait(record)
     }
 
     /// It is only there for what it holds from before.
@@ -139,16 +162,18 @@ impl Spool {
             return false;
         };
         let reserve = RESERVE_BYTES.min(self.max_bytes / 10);
-        let used = u64::try_from(held.bytes).unwrap_or(0);
+        let used = u64::try_from(held.bytes)
+            .unwrap_or(0)
+            .saturating_add(self.shelf.bytes());
         used.saturating_add(reserve) <= self.max_bytes && self.log.is_writable().await
     }
 
     /// What waits; if the file cannot be read, what waited when it could.
     pub async fn pending(&self) -> Pending {
-        let (held, aside) = (self.log.held(EVENTS).await, self.log.held(ASIDE).await);
+        let found = look(&self.log).await;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Ok(held), Ok(aside)) = (held, aside) {
-            *seen = pending(held, aside);
+        if let Ok(found) = found {
+            *seen = found;
         }
         seen.clone()
     }
@@ -223,8 +248,8 @@ impl Spool {
 /// What waits in the spool at this path, without opening a bus. No spool there
 /// is an error, and none is made.
 pub async fn spool_status(path: &Path) -> Result<Pending, Error> {
-    let [held, aside] = local::peek(path, [EVENTS, ASIDE]).await?;
-    Ok(pending(held, aside))
+    let [aside, waiting @ ..] = local::peek(path, [ASIDE, EVENTS, BLOBS, BEHIND]).await?;
+    Ok(pending(waiting, aside))
 }
 
 /// The events in the spool at this path that Kafka refuses for good, in order,
@@ -247,13 +272,18 @@ pub async fn refused_events(path: &Path, show: impl FnMut(RefusedEvent)) -> Resu
     local::peek_into(path, ASIDE, show_entry).await
 }
 
-fn pending(held: Held, aside: Held) -> Pending {
+async fn look(log: &Log) -> Result<Pending, Error> {
+    let waiting = [log.held(EVENTS).await?, log.held(BLOBS).await?, log.held(BEHIND).await?];
+    Ok(pending(waiting, log.held(ASIDE).await?))
+}
+
+fn pending(waiting: [Held; 3], aside: Held) -> Pending {
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
     let reason = aside.oldest_headers.into_iter().find(|(name, _)| name == REASON);
     Pending {
-        spooled_events: count(held.totals.events),
-        spooled_bytes: count(held.totals.bytes),
-        spooled_oldest_at: held.oldest_at,
+        spooled_events: waiting.iter().map(|held| count(held.totals.events)).sum(),
+        spooled_bytes: waiting.iter().map(|held| count(held.totals.bytes)).sum(),
+        spooled_oldest_at: waiting.iter().filter_map(|held| held.oldest_at).min(),
         refused_events: count(aside.totals.events),
         refused_bytes: count(aside.totals.bytes),
         refused_oldest_at: aside.oldest_at,
@@ -403,6 +433,7 @@ impl Forwarder {
         let mut record = entry.record;
         let mut reason = reason.to_owned();
         match large::reduce(record.clone(), &reason, &self.blobs).await {
+            Ok(smaller) if self.spool.must_wait(&smaller) => return self.spool.shelf.keep_behind(smaller).await,
             Ok(smaller) => match self.kafka.send(EVENTS, &[smaller], REDUCED_PATIENCE).await {
                 Ok(()) => return Ok(()),
                 Err(Refused::Unavailable(reason)) => return Err(Error::Unavailable(reason)),

@@ -39,6 +39,12 @@ pub fn all() -> Vec<(&'static str, Case)> {
         ("a_spooled_record_refused_as_too_large_holds_up_nothing", |world| {
             Box::pin(a_spooled_record_refused_as_too_large_holds_up_nothing(world))
         }),
+        ("whatever_the_broker_answers_nothing_is_lost", |world| {
+            Box::pin(whatever_the_broker_answers_nothing_is_lost(world))
+        }),
+        ("what_names_a_blob_waits_for_it", |world| {
+            Box::pin(what_names_a_blob_waits_for_it(world))
+        }),
         ("what_is_refused_for_good_is_shown_and_can_be_retried", |world| {
             Box::pin(what_is_refused_for_good_is_shown_and_can_be_retried(world))
         }),
@@ -309,6 +315,63 @@ async fn a_spooled_record_refused_as_too_large_holds_up_nothing(world: World) {
     until_empty(&bus).await;
     bus.publish(world.event("t", 5)).await.unwrap();
     assert!(read_once(&world, &bus, 5).await.contains(&5));
+    bus.stop(Duration::from_secs(5)).await;
+}
+
+/// The sender is let go, and the event arrives as soon as the broker takes it.
+async fn whatever_the_broker_answers_nothing_is_lost(world: World) {
+    let answers = [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+    ];
+    let bus = open(&with_spool(&world, ENOUGH)).await;
+    for (number, answer) in answers.into_iter().enumerate() {
+        broker(&world).refuse_produce(answer, 2);
+        let began = Instant::now();
+        bus.publish(world.event("t", number)).await.unwrap();
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(2), "{answer:?}: the sender waited {took:?}");
+        until_empty(&bus).await;
+    }
+    let mut read = read_once(&world, &bus, answers.len()).await;
+    read.sort_unstable();
+    assert_eq!(read, (0..answers.len()).collect::<Vec<_>>());
+    bus.stop(Duration::from_secs(5)).await;
+}
+
+/// The place of blobs is away: large events wait in the spool, small ones pass.
+async fn what_names_a_blob_waits_for_it(world: World) {
+    let bus = open(&with_spool(&world, ENOUGH)).await;
+    let folder = world.folder.path().join("blobs");
+    std::fs::remove_dir(&folder).unwrap();
+    std::fs::write(&folder, "no folder any more").unwrap();
+    let mut large = world.event("t", 0);
+    large.raw.content = RawContent::Inline(vec![b'x'; 300_000]);
+    bus.publish(large).await.unwrap();
+    let began = Instant::now();
+    bus.publish(world.event("t", 1)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "a small event waited");
+    assert_eq!(read_once(&world, &bus, 1).await, [1]);
+    let spool = world.folder.path().join("spool/spool.db");
+    // The event, and its bytes.
+    assert_eq!(bus::spool_status(&spool).await.unwrap().spooled_events, 2);
+    bus.stop(Duration::from_secs(5)).await;
+
+    std::fs::remove_file(&folder).unwrap();
+    let bus = open(&with_spool(&world, ENOUGH)).await;
+    until_empty(&bus).await;
+    let mut reader = bus.reader(EVENTS, &world.account).await.unwrap();
+    let read = world.read(&mut reader, 2).await;
+    let RawContent::Blob { sha256, .. } = &read[1].raw.content else {
+        panic!("inline");
+    };
+    assert_eq!(bus.blobs().get(sha256).await.unwrap().unwrap(), vec![b'x'; 300_000]);
     bus.stop(Duration::from_secs(5)).await;
 }
 

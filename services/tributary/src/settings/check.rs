@@ -113,7 +113,7 @@ fn urls(settings: &Settings, problems: &mut Vec<String>) {
         problems,
     );
     starts(&settings.bus_url(), &["local:", "kafka:"], "bus.url", problems);
-    starts(&settings.blobs_url(), &["file:"], "blobs.url", problems);
+    starts(&settings.blobs_url(), &["file:", "s3:"], "blobs.url", problems);
     if let Some(brokers) = settings.bus_url().strip_prefix("kafka:") {
         for broker in brokers.split(',').filter(|broker| !is_host_and_port(broker)) {
             problems.push(format!(
