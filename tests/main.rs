@@ -119,7 +119,7 @@ impl Stage {
         let boxes = || settings::boxes("light") + &settings::boxes("heavy");
         let servers = self
             .servers
-            .get_or_try_init(async || Servers::new(boxes()).map(Arc::new))
+            .get_or_try_init(async || Servers::new(boxes(), 1).map(Arc::new))
             .await?;
         Ok(servers.clone())
     }

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Installs what tests and `make stack` need beside Rust, where it is missing:
-# Debian packages (as root), Kafka's jars and buf into .dev. Fast when all is there.
+# Debian packages (as root), Kafka's jars, versitygw and buf into .dev. Fast when all is there.
 . "$(dirname "$0")/common.sh"
 PATH=$PATH:/usr/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' :)
 kafka=4.3.1
 buf=1.75.0
+versitygw=1.8.0
 
 command -v cargo >/dev/null || fail "no Rust here: install it with rustup, 1.95 or newer"
+
+command -v go >/dev/null || fail "no Go here: install 1.24 or newer from https://go.dev/dl"
 
 packages=()
 need() { command -v "$1" >/dev/null || packages+=("${@:2}"); }
@@ -46,4 +49,8 @@ if [ ! -x buf/node_modules/.bin/buf ]; then
   echo "fetching buf $buf"
   mkdir -p buf
   npm install --silent --no-save --no-fund --no-audit --prefix "$PWD/buf" "@bufbuild/buf@$buf" || fail "npm could not fetch buf"
+fi
+if [ ! -x versitygw ]; then
+  echo "building versitygw $versitygw, an object storage"
+  GOBIN=$PWD go install "github.com/versity/versitygw/cmd/versitygw@v$versitygw" || fail "Go could not build versitygw"
 fi

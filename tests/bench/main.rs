@@ -48,7 +48,7 @@ async fn main() -> Result<()> {
     for part in &arguments {
         ensure!(PARTS.contains(&part.as_str()), "no part {part}: {}", PARTS.join(", "));
     }
-    let servers = Servers::new(String::new())?;
+    let servers = Servers::new(String::new(), 1)?;
     let measured = measure(&servers, &arguments).await;
     servers.stop().await?;
     let rows = measured?;

@@ -37,13 +37,43 @@ const MOST_TOLD: usize = 30;
 /// What became of it.
 #[derive(Debug, Default)]
 pub struct Verdict {
+    pub tally: Tally,
+    /// Answers that came more than once under the same id, as resending may.
+    pub copies: usize,
+    pub wrong: Vec<String>,
+}
+
+/// What is said of it in the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
     pub sent: usize,
     pub lost: usize,
     pub doubled: usize,
     pub uncertain: usize,
-    /// Answers that came more than once under the same id, as resending may.
-    pub copies: usize,
-    pub wrong: Vec<String>,
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            sent,
+            lost,
+            doubled,
+            uncertain,
+        } = self;
+        write!(
+            formatter,
+            "sent {sent} lost {lost} doubled {doubled} uncertain {uncertain}"
+        )
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.uncertain += other.uncertain;
+    }
 }
 
 /// What lies on the desk.
@@ -65,23 +95,23 @@ impl Verdict {
     pub fn ensure_clean(&self) -> Result<()> {
         let count = self.wrong.len();
         ensure!(
-            self.lost == 0 && self.doubled == 0 && count == 0,
+            self.tally.lost == 0 && self.tally.doubled == 0 && count == 0,
             "lost {}, doubled {}, wrong in {count} ways, first {:?}",
-            self.lost,
-            self.doubled,
+            self.tally.lost,
+            self.tally.doubled,
             self.wrong.first()
         );
-        ensure!(self.sent > 0, "nothing was sent");
+        ensure!(self.tally.sent > 0, "nothing was sent");
         Ok(())
     }
 
     fn lose(&mut self, what: String) {
-        self.lost += 1;
+        self.tally.lost += 1;
         self.wrong.push(format!("lost: {what}"));
     }
 
     fn double(&mut self, what: String) {
-        self.doubled += 1;
+        self.tally.doubled += 1;
         self.wrong.push(format!("doubled: {what}"));
     }
 }
@@ -95,13 +125,15 @@ pub async fn judge(world: &Arc<World>, oracle: &Oracle, load: &Load) -> Result<V
     };
     let desk = look(world).await?;
     let inputs = oracle.inputs();
-    verdict.sent = inputs.values().filter(|input| input.is_taken).count();
+    verdict.tally.sent = inputs.values().filter(|input| input.is_taken).count();
     let found = stored_once(&desk, &inputs, &mut verdict);
     in_order(&desk, &inputs, &mut verdict);
     one_effect_each(&desk, &found, &mut verdict);
     parked(world, oracle, &mut verdict).await?;
     raw_is_what_was_sent(world, &inputs, &found, &mut verdict).await?;
-    kafka_has_it(world, &inputs, &found, &mut verdict).await?;
+    if world.name != "light" {
+        kafka_has_it(world, &inputs, &found, &mut verdict).await?;
+    }
     let step = desk.tickets.len() / MOST_CLOCKS + 1;
     for ticket in desk.tickets.iter().step_by(step) {
         clocks::recompute(ticket, &mut verdict.wrong)?;
@@ -315,6 +347,8 @@ async fn kafka_has_it(
             continue;
         };
         if let (Some(raw), Field::Bytes(bytes)) = (&input.raw, field(&record.event, "raw.inline")?)
+            // Large ones are blobs.
+            && !bytes.is_empty()
             && *raw != bytes
         {
             verdict.wrong.push(format!("Kafka has other bytes of {id}"));

@@ -1,14 +1,17 @@
 //! Everything that breaks, a function each: it begins, lasts, ends, and says what it
 //! did and whether it hit something that was under way.
 
+mod brokers;
 mod clients;
 mod clock;
-mod disks;
+pub mod disks;
 mod mailbox;
 mod network;
 mod own;
+mod power;
 mod processes;
 mod servers;
+mod storage;
 
 use std::pin::Pin;
 
@@ -42,7 +45,62 @@ macro_rules! fault {
 }
 
 /// Faults of one lane come one after another, those of two at once.
-pub const LANES: [&[Fault]; 2] = [
+pub fn lanes(world: &str, is_thorough: bool) -> Vec<Vec<&'static Fault>> {
+    let (quick, thorough) = match world {
+        "light" => (LIGHT, LIGHT_THOROUGH),
+        _ => (HEAVY, HEAVY_THOROUGH),
+    };
+    let mut lanes: Vec<Vec<&Fault>> = quick.iter().map(|lane| lane.iter().collect()).collect();
+    if let (true, Some(last)) = (is_thorough, lanes.last_mut()) {
+        last.extend(thorough);
+    }
+    lanes
+}
+
+/// The one process of the light world.
+const LIGHT: [&[Fault]; 2] = [
+    &[
+        fault!("another UIDVALIDITY", mailbox::another_uid_validity()),
+        fault!("another client marks mails as seen", mailbox::others_read()),
+        fault!("slow clients, bodies without end", clients::slow_and_endless()),
+    ],
+    &[
+        fault!("posts that are no messages", clients::poison()),
+        fault!("SIGKILL of all", processes::kill("all", &[])),
+        fault!("SIGSTOP of all", processes::pause("all", &[])),
+        fault!("power cut under all", power::under_all()),
+    ],
+];
+
+/// Those that take their time.
+const LIGHT_THOROUGH: &[Fault] = &[
+    fault!(
+        "death after publish, before the answer",
+        processes::abort("all", "published")
+    ),
+    fault!(
+        "death after apply, before anybody hears",
+        processes::abort("all", "applied")
+    ),
+    fault!("death after send, before settle", processes::abort("all", "sent")),
+    fault!("the disk under all is full", disks::full_under_all()),
+    fault!("fsync fails under all", disks::fsync_fails_under_all()),
+    fault!("the disk under all is read-only", disks::read_only_under_all()),
+];
+
+/// The same of the heavy world; the first ones want three brokers.
+const HEAVY_THOROUGH: &[Fault] = &[
+    fault!("one of three brokers is gone", brokers::one_is_gone()),
+    fault!("two of three brokers are gone", brokers::two_are_gone()),
+    fault!("a gateway starts before Kafka", brokers::starts_before_kafka()),
+    fault!("Kafka takes only small records", brokers::takes_only_small_records()),
+    fault!("the disk of a spool is read-only", disks::read_only()),
+    fault!("no room for blobs", disks::full_under_blobs()),
+    fault!("power cut under a spool", power::under_a_spool()),
+];
+
+/// The roles apart.
+const HEAVY: [&[Fault]; 2] = [
     &[
         fault!("SIGKILL of a gateway", processes::kill("gateway", &[])),
         fault!(
@@ -76,6 +134,7 @@ pub const LANES: [&[Fault]; 2] = [
         fault!("the disk of a spool is full", disks::full()),
         fault!("fsync of a spool fails", disks::fsync_fails()),
         fault!("more partitions", servers::more_partitions()),
+        fault!("object storage is away", storage::is_away()),
         fault!("PostgreSQL crashes", servers::postgres_crashes()),
         fault!("connections to PostgreSQL are cut", servers::connections_are_cut()),
         fault!("Dovecot restarts", mailbox::dovecot_restarts()),

@@ -9,7 +9,7 @@
 //! same world, not the same interleaving.
 
 mod judge;
-mod kinds;
+pub mod kinds;
 mod load;
 mod oracle;
 
@@ -20,14 +20,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::harness::proxy::Proxy;
+use crate::harness::process::resident_mib;
+use crate::harness::proxy::Proxies;
 use crate::harness::random::Random;
 use crate::harness::wait::until;
 use crate::harness::world::World;
 use crate::harness::{kafka, ops};
 use crate::vendors::lock;
+pub use judge::Tally;
 use judge::Verdict;
-use kinds::{Fault, LANES};
+use kinds::Fault;
 use load::Load;
 use oracle::{Accept, Oracle};
 
@@ -39,12 +41,15 @@ pub struct Plan {
     pub length: Duration,
     /// Whether faults may last as long as in life.
     pub is_long: bool,
+    /// Whether kinds that take their time are met too; in the heavy world they want
+    /// three brokers.
+    pub is_thorough: bool,
 }
 
 /// What stands around a fault.
 pub struct Site {
     pub world: Arc<World>,
-    pub kafka: Proxy,
+    pub kafka: Proxies,
     pub oracle: Arc<Oracle>,
     pub plan: Plan,
     began: Instant,
@@ -57,6 +62,7 @@ pub struct Site {
 /// Of a debug build that shares two cores with all that breaks and starts again: it
 /// shows who waits for Kafka. Contract C3 itself is held by a story and by `make bench`.
 const P99: Duration = Duration::from_secs(2);
+const CONNECTED_WITHIN: Duration = Duration::from_secs(30);
 /// After the last fault.
 const QUIET_WITHIN: Duration = Duration::from_secs(150);
 /// Fewer accepts say nothing about a hundredth of them.
@@ -67,19 +73,30 @@ const ROUNDS: u32 = 4;
 /// What is known to be missing, a line each.
 const KNOWN_GAPS: &str = include_str!("gaps.txt");
 
-/// Breaks things in a heavy world for a while, and judges what is left.
-pub async fn run(world: &Arc<World>, plan: Plan) -> Result<()> {
-    println!("      faults: seed {}, {} s", plan.seed, plan.length.as_secs());
-    let broker = world.servers.kafka().await?;
-    let proxy = Proxy::start(broker.proxy_port, broker.behind_port).await?;
-    let url = format!("kafka:127.0.0.1:{}", broker.proxy_port);
-    world.retell("TRIBUTARY_BUS__URL", &url).await?;
-
+/// Breaks things in a world for a while, and judges what is left.
+pub async fn run(world: &Arc<World>, plan: Plan) -> Result<Tally> {
+    println!(
+        "      faults in the {} world: seed {}, {} s",
+        world.name,
+        plan.seed,
+        plan.length.as_secs()
+    );
+    let proxies = match world.name {
+        "light" => Proxies::start([]).await?,
+        _ => before_kafka(world).await?,
+    };
+    // Only from then on what is written to it is ours.
+    until("the mailbox is connected", CONNECTED_WITHIN, async || {
+        let accounts = world.desk.list("/v1/accounts").await?;
+        let mut mailboxes = accounts.iter().filter(|account| account["name"] == load::MAIL);
+        Ok(mailboxes.any(|account| !account["last_seen_at"].is_null()))
+    })
+    .await?;
     let oracle = Arc::new(Oracle::default());
     let mut load = Load::start(world, &oracle, plan.seed).await?;
     let site = Site {
         world: world.clone(),
-        kafka: proxy,
+        kafka: proxies,
         oracle: oracle.clone(),
         plan,
         began: Instant::now(),
@@ -94,24 +111,37 @@ pub async fn run(world: &Arc<World>, plan: Plan) -> Result<()> {
     let enough = site.report(&verdict);
     quiet?;
     enough?;
-    verdict.ensure_clean()
+    verdict.ensure_clean()?;
+    Ok(verdict.tally)
+}
+
+async fn before_kafka(world: &World) -> Result<Proxies> {
+    let kafka = world.servers.kafka().await?;
+    let ports = kafka
+        .brokers
+        .iter()
+        .map(|broker| (broker.proxy_port, broker.behind_port));
+    let proxies = Proxies::start(ports).await?;
+    world.retell("TRIBUTARY_BUS__URL", &kafka.proxied_url()).await?;
+    Ok(proxies)
 }
 
 impl Site {
     /// Two lanes at once, so that faults of processes and of servers meet.
     async fn break_things(&self) -> Result<()> {
-        let lanes = LANES.iter().enumerate().map(|(number, lane)| self.lane(number, lane));
+        let lanes = kinds::lanes(self.world.name, self.plan.is_thorough);
+        let lanes = lanes.iter().enumerate().map(|(number, lane)| self.lane(number, lane));
         futures_util::future::try_join_all(lanes).await?;
         Ok(())
     }
 
     /// Every kind once in each round, in an order of the round's own, until the time
     /// is over; and kinds that never hit anything in mid-flight again.
-    async fn lane(&self, number: usize, faults: &[Fault]) -> Result<()> {
+    async fn lane(&self, number: usize, faults: &[&Fault]) -> Result<()> {
         let mut random = Random::new(self.plan.seed).fork(&format!("lane {number}"));
         let mut round = 0;
         while round == 0 || self.began.elapsed() < self.plan.length {
-            let mut order: Vec<&Fault> = faults.iter().collect();
+            let mut order = faults.to_vec();
             random.shuffle(&mut order);
             for fault in order {
                 if round > 0 && self.began.elapsed() >= self.plan.length {
@@ -173,6 +203,18 @@ impl Site {
             }
         }
         false
+    }
+
+    /// What the largest gateway takes.
+    pub async fn gateways_mib(&self) -> f64 {
+        let mut most = 0.0_f64;
+        for process in self.world.processes().await.iter() {
+            if process.name.starts_with("gateway") || process.name == "all" {
+                // It may just be dead.
+                most = most.max(process.pid().and_then(resident_mib).unwrap_or(0.0));
+            }
+        }
+        most
     }
 
     /// Everybody is there again.
@@ -238,10 +280,7 @@ impl Site {
         for gap in KNOWN_GAPS.lines().filter(|line| !line.starts_with('#')) {
             println!("      known gap: {gap}");
         }
-        println!(
-            "sent {} lost {} doubled {} uncertain {}",
-            verdict.sent, verdict.lost, verdict.doubled, verdict.uncertain
-        );
+        println!("{}", verdict.tally);
         ensure!(missed.is_empty(), "never in mid-flight: {missed:?}");
         ensure!(repeats > 0, "nothing was sent twice");
         ensure!(!is_slow, "accepting was slow while Kafka was away");

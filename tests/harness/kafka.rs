@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ConfigSource, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -14,6 +14,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::servers::{Kafka, repository};
+use super::wait::until;
 
 /// Arrivals.
 pub const EVENTS: &str = "tributary.events.v1";
@@ -21,6 +22,26 @@ pub const EVENTS: &str = "tributary.events.v1";
 pub const DESK: &str = "tributary.desk.v1";
 
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A broker may need so long until it has what it missed.
+const IN_SYNC_WITHIN: Duration = Duration::from_secs(60);
+
+/// Waits until all brokers are there, and every partition has all its copies.
+pub async fn all_there(kafka: &Kafka) -> Result<()> {
+    until("all copies are in sync", IN_SYNC_WITHIN, async || {
+        let (port, count) = (kafka.port, kafka.brokers.len());
+        tokio::task::spawn_blocking(move || is_in_sync(port, count)).await?
+    })
+    .await
+}
+
+fn is_in_sync(port: u16, brokers: usize) -> Result<bool> {
+    let consumer: BaseConsumer = config(port).create()?;
+    let metadata = consumer.fetch_metadata(None, PATIENCE)?;
+    let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    let has_all = partitions.all(|partition| partition.isr().len() == partition.replicas().len());
+    Ok(metadata.brokers().len() == brokers && has_all)
+}
 
 /// Deletes a topic with all that is in it.
 pub async fn delete_topic(kafka: &Kafka, topic: &str) -> Result<()> {
@@ -42,6 +63,31 @@ pub async fn topic(kafka: &Kafka, topic: &'static str, setting: &str) -> Result<
     let value = found.get(setting).and_then(|entry| entry.value.clone());
     let port = kafka.port;
     Ok((value, tokio::task::spawn_blocking(move || records(port, topic)).await??))
+}
+
+/// Gives a topic a setting of its own, or takes it away; its others stay.
+pub async fn set_topic(kafka: &Kafka, topic: &'static str, setting: &str, value: Option<&str>) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = config(kafka.port).create()?;
+    let options = AdminOptions::new();
+    let resource = ResourceSpecifier::Topic(topic);
+    let described = admin.describe_configs([&resource], &options);
+    let found = described.await?.pop().context("no answer")?;
+    let found = found.map_err(|error| anyhow!("{topic}: {error}"))?;
+    let own = found
+        .entries
+        .iter()
+        .filter(|entry| entry.source == ConfigSource::DynamicTopic);
+    let own = own.filter(|entry| entry.name != setting);
+    let own = own.filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?)));
+    let new = own.chain(value.map(|value| (setting, value)));
+    let altered = new.fold(
+        AlterConfig::new(ResourceSpecifier::Topic(topic)),
+        |altered, (name, value)| altered.set(name, value),
+    );
+    for told in admin.alter_configs([&altered], &options).await? {
+        told.map_err(|(topic, error)| anyhow!("setting {setting} of {topic:?}: {error}"))?;
+    }
+    Ok(())
 }
 
 fn records(port: u16, topic: &str) -> Result<i64> {

@@ -64,8 +64,13 @@ pub fn build() -> Result<()> {
 
 /// Runs one command to its end.
 pub async fn run(arguments: &[&str]) -> Result<Output> {
+    run_told(&[], arguments).await
+}
+
+async fn run_told(environment: &[(String, String)], arguments: &[&str]) -> Result<Output> {
     let output = Command::new(binary()?)
         .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -77,7 +82,12 @@ pub async fn run(arguments: &[&str]) -> Result<Output> {
 
 /// Runs one command, which must succeed, and gives what it printed.
 pub async fn run_well(arguments: &[&str]) -> Result<String> {
-    let output = run(arguments).await?;
+    run_well_told(&[], arguments).await
+}
+
+/// The same with this in its environment.
+pub async fn run_well_told(environment: &[(String, String)], arguments: &[&str]) -> Result<String> {
+    let output = run_told(environment, arguments).await?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),

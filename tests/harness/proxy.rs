@@ -30,6 +30,9 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
+/// Proxies before all servers of a kind, in the same weather.
+pub struct Proxies(Vec<Proxy>);
+
 /// Another process may have the port for a moment.
 const BIND_AGAIN: Duration = Duration::from_millis(20);
 
@@ -44,6 +47,20 @@ impl Proxy {
 
     pub fn set(&self, weather: Weather) {
         self.weather.send_replace(weather);
+    }
+}
+
+impl Proxies {
+    /// One for each pair of ports: where it listens, and where it passes on to.
+    pub async fn start(ports: impl IntoIterator<Item = (u16, u16)>) -> Result<Self> {
+        let proxies = ports.into_iter().map(|(port, to)| Proxy::start(port, to));
+        Ok(Self(futures_util::future::try_join_all(proxies).await?))
+    }
+
+    pub fn set(&self, weather: Weather) {
+        for proxy in &self.0 {
+            proxy.set(weather);
+        }
     }
 }
 

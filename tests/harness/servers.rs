@@ -1,4 +1,4 @@
-//! Kafka, PostgreSQL, Dovecot and Postfix, started by the scripts of
+//! Kafka, PostgreSQL, object storage, Dovecot and Postfix, started by the scripts of
 //! `deploy/dev` on free ports when first asked for, and stopped by a guard
 //! process even if this one is killed.
 
@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -43,11 +44,13 @@ pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
 pub struct Servers {
     pub dir: PathBuf,
     boxes: String,
+    brokers: usize,
     /// Stops everything below `dir` when its standard input closes.
     guard: Mutex<Child>,
     mail: OnceCell<Mail>,
     kafka: OnceCell<Kafka>,
     postgres: OnceCell<Postgres>,
+    storage: OnceCell<Storage>,
 }
 
 /// Dovecot and Postfix.
@@ -63,15 +66,26 @@ pub struct Mail {
     boxes: PathBuf,
 }
 
-/// One broker.
+/// One broker or three.
 #[derive(Clone, Debug)]
 pub struct Kafka {
+    pub brokers: Vec<Broker>,
+    /// Of the first of them.
+    pub port: u16,
+}
+
+/// One node, broker and controller.
+#[derive(Clone, Debug)]
+pub struct Broker {
     dir: PathBuf,
     pub port: u16,
-    controller_port: u16,
     /// For a proxy: where the broker listens too, and where it says that it is.
     pub behind_port: u16,
     pub proxy_port: u16,
+    id: usize,
+    controller_port: u16,
+    /// Of all nodes, in their order.
+    controllers: String,
 }
 
 /// One server with the database `tributary`.
@@ -81,10 +95,34 @@ pub struct Postgres {
     pub port: u16,
 }
 
+/// Object storage with the bucket [`BUCKET`].
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pub port: u16,
+    /// Where its objects lie, as files.
+    pub folder: PathBuf,
+}
+
+/// The bucket that is there from the start.
+pub const BUCKET: &str = "tributary";
+
+impl Storage {
+    /// What a client of it that comes by this port finds in its environment.
+    pub fn environment(port: u16) -> Vec<(String, String)> {
+        let told = [
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "tributary".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "tributary-secret".to_owned()),
+        ];
+        told.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
+}
+
 impl Servers {
     /// A folder and its guard; `boxes` is the text of a mailbox list, see
-    /// `deploy/dev/boxes`.
-    pub fn new(boxes: String) -> Result<Self> {
+    /// `deploy/dev/boxes`, and Kafka has so many `brokers`.
+    pub fn new(boxes: String, brokers: usize) -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("tributary-tests-{}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
         // PostgreSQL and Dovecot are other users.
@@ -99,10 +137,12 @@ impl Servers {
         Ok(Self {
             dir,
             boxes,
+            brokers,
             guard: Mutex::new(guard),
             mail: OnceCell::new(),
             kafka: OnceCell::new(),
             postgres: OnceCell::new(),
+            storage: OnceCell::new(),
         })
     }
 
@@ -111,18 +151,11 @@ impl Servers {
         self.mail.get_or_try_init(|| self.start_mail()).await
     }
 
-    /// The broker, started when first asked for.
+    /// The brokers, started when first asked for.
     pub async fn kafka(&self) -> Result<&Kafka> {
         self.kafka
             .get_or_try_init(async || {
-                let [port, controller_port, behind_port, proxy_port] = free_ports()?;
-                let kafka = Kafka {
-                    dir: self.dir.join("kafka"),
-                    port,
-                    controller_port,
-                    behind_port,
-                    proxy_port,
-                };
+                let kafka = Kafka::new(&self.dir, self.brokers)?;
                 kafka.start().await?;
                 Ok(kafka)
             })
@@ -140,6 +173,21 @@ impl Servers {
                 };
                 postgres.start().await?;
                 Ok(postgres)
+            })
+            .await
+    }
+
+    /// Object storage, started when first asked for.
+    pub async fn storage(&self) -> Result<&Storage> {
+        self.storage
+            .get_or_try_init(async || {
+                let [port] = free_ports()?;
+                let dir = self.dir.join("s3");
+                script("s3.sh", "start", &dir, &[&port.to_string(), BUCKET]).await?;
+                Ok(Storage {
+                    port,
+                    folder: dir.join("objects").join(BUCKET),
+                })
             })
             .await
     }
@@ -232,14 +280,69 @@ impl Mail {
 }
 
 impl Kafka {
+    fn new(dir: &Path, count: usize) -> Result<Self> {
+        let ports = (0..count).map(|_| free_ports::<4>()).collect::<Result<Vec<_>>>()?;
+        let controllers: Vec<String> = ports.iter().map(|[_, controller, ..]| controller.to_string()).collect();
+        let broker = |(index, ports): (usize, &[u16; 4])| {
+            let [port, controller_port, behind_port, proxy_port] = *ports;
+            Broker {
+                dir: dir.join(format!("kafka-{}", index + 1)),
+                port,
+                behind_port,
+                proxy_port,
+                id: index + 1,
+                controller_port,
+                controllers: controllers.join(","),
+            }
+        };
+        let brokers: Vec<Broker> = ports.iter().enumerate().map(broker).collect();
+        let port = brokers.first().context("no broker")?.port;
+        Ok(Self { brokers, port })
+    }
+
+    /// Where clients find it.
+    pub fn url(&self) -> String {
+        url(self.brokers.iter().map(|broker| broker.port))
+    }
+
+    /// Where they find it that come through the proxies.
+    pub fn proxied_url(&self) -> String {
+        url(self.brokers.iter().map(|broker| broker.proxy_port))
+    }
+
+    /// Starts all, which find each other.
     pub async fn start(&self) -> Result<()> {
-        let ports = [self.port, self.controller_port, self.behind_port, self.proxy_port];
-        let ports = ports.map(|port| port.to_string());
-        script("kafka.sh", "start", &self.dir, &ports.each_ref().map(String::as_str)).await
+        try_join_all(self.brokers.iter().map(Broker::start)).await?;
+        super::kafka::all_there(self).await
     }
 
     pub async fn stop(&self) -> Result<()> {
+        try_join_all(self.brokers.iter().map(Broker::stop)).await?;
+        Ok(())
+    }
+}
+
+fn url(ports: impl Iterator<Item = u16>) -> String {
+    let brokers: Vec<String> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
+    format!("kafka:{}", brokers.join(","))
+}
+
+impl Broker {
+    pub async fn start(&self) -> Result<()> {
+        let ports = [self.port, self.controller_port, self.behind_port, self.proxy_port];
+        let mut arguments = ports.map(|port| port.to_string()).to_vec();
+        arguments.extend([self.id.to_string(), self.controllers.clone()]);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        script("kafka.sh", "start", &self.dir, &arguments).await
+    }
+
+    async fn stop(&self) -> Result<()> {
         script("kafka.sh", "stop", &self.dir, &[]).await
+    }
+
+    /// It is gone from one moment to the next.
+    pub async fn kill(&self) -> Result<()> {
+        script("kafka.sh", "kill", &self.dir, &[]).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! A whole Tributary with the servers around it. The light world is one process
 //! on SQLite and a local log; the heavy one is the roles apart, gateways, workers
-//! and routers twice, on Kafka and PostgreSQL. Both use Dovecot and Postfix.
+//! and routers twice, on Kafka, PostgreSQL and object storage. Both use Dovecot and Postfix.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::customer::Sender;
 use super::desk::Desk;
 use super::process::{self, Process, Start};
-use super::servers::{Mail, Servers, free_ports, set_mode};
+use super::proxy::Proxies;
+use super::servers::{BUCKET, Mail, Servers, Storage, free_ports, set_mode};
 use super::settings;
 use crate::vendors::slack::Slack;
 
@@ -43,7 +44,13 @@ pub struct World {
     vendor_ports: BTreeMap<&'static str, u16>,
     /// The database.
     pub store_url: String,
+    /// Before the object storage, where there is one.
+    pub storage: Proxies,
+    /// Where its large bytes lie, as files.
+    pub blobs_dir: PathBuf,
     dir: PathBuf,
+    /// Of all its processes, and of an operator's commands.
+    environment: Vec<(String, String)>,
     processes: Mutex<Vec<Process>>,
 }
 
@@ -125,7 +132,7 @@ impl World {
     /// Runs a command of an operator with this world's settings.
     pub async fn command(&self, arguments: &[&str]) -> Result<String> {
         let config = self.config.to_string_lossy();
-        process::run_well(&[arguments, &["--config", &config]].concat()).await
+        process::run_well_told(&self.environment, &[arguments, &["--config", &config]].concat()).await
     }
 
     async fn light(servers: Arc<Servers>) -> Result<Self> {
@@ -165,27 +172,33 @@ impl World {
             slack,
             vendor_ports,
             store_url: format!("sqlite:{}", data.join("desk.db").display()),
+            storage: Proxies::start([]).await?,
+            blobs_dir: data.join("blobs"),
             dir,
+            environment: Vec::new(),
             processes: Mutex::new(vec![process]),
         })
     }
 
     async fn heavy(servers: Arc<Servers>) -> Result<Self> {
         let (mail, kafka, postgres) = tokio::try_join!(servers.mail(), servers.kafka(), servers.postgres())?;
+        let storage = servers.storage().await?;
         let mail = mail.clone();
         let dir = servers.dir.join("heavy");
         let [public_1, public_2, desk, talk] = free_ports()?;
+        let [storage_port] = free_ports()?;
+        let proxies = Proxies::start([(storage_port, storage.port)]).await?;
+        let environment = Storage::environment(storage_port);
         std::fs::create_dir_all(&dir)?;
         let key = dir.join("key");
         std::fs::write(&key, "a key of thirty-two bytes or more, for the stories")?;
         set_mode(&key, 0o600)?;
         let own = format!(
             "[public]\nurl = \"http://127.0.0.1:{public_1}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n[keys]\nfiles = [\"{}\"]\n[store]\nurl = \"{}\"\n\
-             [bus]\nurl = \"kafka:127.0.0.1:{}\"\n[blobs]\nurl = \"file:{}\"\n",
+             [bus]\nurl = \"{}\"\n[blobs]\nurl = \"s3:{BUCKET}/blobs\"\n",
             key.display(),
             postgres.url(),
-            kafka.port,
-            dir.join("blobs").display()
+            kafka.url()
         );
         let vendor_ports = vendor_ports()?;
         let slack = slack(&vendor_ports, public_1).await?;
@@ -204,7 +217,8 @@ impl World {
         ] {
             let [ops_port] = free_ports()?;
             let folder = servers.dir.join(format!("heavy-{name}"));
-            let mut environment = vec![("TRIBUTARY_DATA__PATH".to_owned(), folder.display().to_string())];
+            let mut environment = environment.clone();
+            environment.push(("TRIBUTARY_DATA__PATH".to_owned(), folder.display().to_string()));
             environment.extend(port.map(|port| ("TRIBUTARY_PUBLIC__LISTEN".to_owned(), format!("127.0.0.1:{port}"))));
             starts.push(Start {
                 name: name.to_owned(),
@@ -236,17 +250,12 @@ impl World {
             vendor_ports,
             store_url: postgres.url(),
             servers: servers.clone(),
+            storage: proxies,
+            blobs_dir: storage.folder.join("blobs"),
             dir,
+            environment,
             processes: Mutex::new(processes),
         })
-    }
-
-    /// Where its large bytes lie.
-    pub fn blobs_dir(&self) -> PathBuf {
-        match self.name {
-            "light" => self.dir.join("data").join("blobs"),
-            _ => self.dir.join("blobs"),
-        }
     }
 
     /// A folder of this world's.

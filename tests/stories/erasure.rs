@@ -133,7 +133,7 @@ async fn nothing_is_left(world: &World, conversation: &str, message: &str, ticke
 /// Files of the blobs' folder that hold the mark, as text or as base64 of it.
 fn blobs_with_mark(world: &World) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    let mut folders = vec![world.blobs_dir()];
+    let mut folders = vec![world.blobs_dir.clone()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();

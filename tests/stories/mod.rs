@@ -109,5 +109,5 @@ pub const STORIES: &[Story] = &[
     story!(stops_without_servers, Heavy, true),
     story!(chat_crowd, Heavy, true),
     story!(processes_are_killed, Heavy, true),
-    story!(everything_breaks, Heavy, true),
+    story!(everything_breaks, Both, true),
 ];

@@ -60,7 +60,7 @@ fn arrived_once(id: &str, reply: &Reply, state: &str, came: Option<&Vec<String>>
     names.dedup();
     verdict.copies += came.len() - names.len();
     match state {
-        "uncertain" => verdict.uncertain += 1,
+        "uncertain" => verdict.tally.uncertain += 1,
         // A visitor's answer has no way out: he is shown it.
         "sent" | "delivered" | "read" if reply.account == CHAT || !came.is_empty() => {}
         _ => verdict.lose(format!("the answer {id} is {state:?} and came {} times", came.len())),

@@ -11,7 +11,6 @@ use super::Told;
 use crate::faults::Site;
 use crate::faults::load::HOOKS;
 use crate::harness::customer::Sender;
-use crate::harness::process::resident_mib;
 use crate::harness::random::Random;
 
 /// Of each kind, at each gateway.
@@ -19,7 +18,7 @@ const SLOW: usize = 200;
 const SLOW_IN_A_LONG_RUN: usize = 1_000;
 const ENDLESS: usize = 4;
 /// A gateway may have so much while they are there.
-const MAX_MIB: f64 = 300.0;
+pub const MAX_MIB: f64 = 300.0;
 
 /// Clients that send a byte now and then, and clients that never stop.
 pub async fn slow_and_endless(site: &Site, random: &mut Random) -> Told {
@@ -37,13 +36,7 @@ pub async fn slow_and_endless(site: &Site, random: &mut Random) -> Told {
     let is_busy = site.oracle.is_busy();
     let ms = random.between(2_000, if site.plan.is_long { 40_000 } else { 3_000 });
     tokio::time::sleep(Duration::from_millis(ms)).await;
-    let mut most = 0.0_f64;
-    for process in site.world.processes().await.iter() {
-        if process.name.starts_with("gateway") {
-            // It may just be dead.
-            most = most.max(process.pid().and_then(resident_mib).unwrap_or(0.0));
-        }
-    }
+    let most = site.gateways_mib().await;
     ensure!(most < MAX_MIB, "a gateway takes {most:.0} MiB");
     clients.shutdown().await;
     Ok((format!("({count} and {ENDLESS} a gateway, {most:.0} MiB)"), is_busy))
