@@ -132,20 +132,15 @@ impl Connection {
         Ok(uids(answers))
     }
 
-    /// Size and arrival of a mail; `None` if it is gone.
-    pub async fn outline(&mut self, uid: u32) -> Result<Option<Fetched>, Broken> {
-        let set = uid.to_string();
-        let fetched = self
-            .fetch(&set, "UID RFC822.SIZE INTERNALDATE", COMMAND_TIMEOUT)
-            .await?;
-        Ok(fetched.into_iter().find(|fetched| fetched.uid == uid))
+    /// Sizes and arrivals of mails, in the order of their UIDs. What is gone is missing.
+    pub async fn outlines(&mut self, uids: &[u32]) -> Result<Vec<Fetched>, Broken> {
+        self.fetch_all(uids, "UID RFC822.SIZE INTERNALDATE", COMMAND_TIMEOUT)
+            .await
     }
 
-    /// A whole mail; `None` if it is gone.
-    pub async fn mail(&mut self, uid: u32) -> Result<Option<Fetched>, Broken> {
-        let set = uid.to_string();
-        let fetched = self.fetch(&set, "UID INTERNALDATE BODY.PEEK[]", MAIL_TIMEOUT).await?;
-        Ok(fetched.into_iter().find(|fetched| fetched.uid == uid))
+    /// Whole mails, in the order of their UIDs. What is gone is missing.
+    pub async fn mails(&mut self, uids: &[u32]) -> Result<Vec<Fetched>, Broken> {
+        self.fetch_all(uids, "UID INTERNALDATE BODY.PEEK[]", MAIL_TIMEOUT).await
     }
 
     /// The beginning of a mail that is too large; `None` if it is gone.
@@ -166,10 +161,8 @@ impl Connection {
     pub async fn key_headers(&mut self, uids: &[u32]) -> Result<Vec<Fetched>, Broken> {
         let mut all = Vec::with_capacity(uids.len());
         for uids in uids.chunks(HEADERS_AT_ONCE) {
-            let set: Vec<String> = uids.iter().map(u32::to_string).collect();
             let items = "UID INTERNALDATE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID DATE FROM)]";
-            let fetched = self.fetch(&set.join(","), items, MAIL_TIMEOUT).await?;
-            all.extend(fetched.into_iter().filter(|fetched| uids.contains(&fetched.uid)));
+            all.extend(self.fetch_all(uids, items, MAIL_TIMEOUT).await?);
         }
         Ok(all)
     }
@@ -203,6 +196,18 @@ impl Connection {
                 return Ok(());
             }
         }
+    }
+
+    /// The same of several mails; a server may speak of others too, and of one twice.
+    async fn fetch_all(&mut self, uids: &[u32], items: &str, longest: Duration) -> Result<Vec<Fetched>, Broken> {
+        if uids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut fetched = self.fetch(&set(uids), items, longest).await?;
+        fetched.retain(|fetched| uids.contains(&fetched.uid));
+        fetched.sort_by_key(|fetched| fetched.uid);
+        fetched.dedup_by_key(|fetched| fetched.uid);
+        Ok(fetched)
     }
 
     async fn fetch(&mut self, set: &str, items: &str, longest: Duration) -> Result<Vec<Fetched>, Broken> {
@@ -321,6 +326,12 @@ fn describe_io(doing: &str, error: &std::io::Error) -> String {
         std::io::ErrorKind::Other => format!("the IMAP server's answer to {doing} cannot be read"),
         _ => format!("no connection to the IMAP server, {doing}: {error}"),
     }
+}
+
+/// As commands name them.
+pub fn set(uids: &[u32]) -> String {
+    let texts: Vec<String> = uids.iter().map(u32::to_string).collect();
+    texts.join(",")
 }
 
 fn uids(answers: Vec<Answer>) -> Vec<u32> {

@@ -1,20 +1,21 @@
-//! Reads a mailbox completely (contract C7), one mail at a time.
+//! Reads a mailbox completely (contract C7), some mails at a time.
 //!
-//! UIDs are only a cursor. It moves when a mail is durable, and only upwards.
+//! UIDs are only a cursor. It moves when mails are durable, and only upwards.
 //! Where UIDs have lost their meaning (another UIDVALIDITY, a lower UIDNEXT, or
 //! another mail under a UID that we remember), everything that arrived since the
 //! first connection is compared by its headers, and only what we do not know is
 //! fetched. Nothing is deleted or marked, and no flag is looked at.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::try_join_all;
 use model::time::Moment;
 use rustls::ClientConfig;
 
 use super::cursor::{self, Cursor};
-use super::imap::{Broken, Connection, Fetched};
+use super::imap::{Broken, Connection, Fetched, set};
 use super::mime;
 use super::parse::Reader;
 use super::settings::{Imap, Since};
@@ -25,6 +26,11 @@ use crate::pull::Source;
 const IDLE_LONGEST: Duration = Duration::from_secs(5 * 60);
 /// So often the account is seen while nothing arrives.
 const SEEN_EVERY: Duration = Duration::from_secs(30);
+/// Mails that are read together, and made durable together: the cursor moves once for
+/// all of them.
+const MAILS_AT_ONCE: usize = 64;
+/// So many bytes of them are held at once, unless a single mail has more.
+const BYTES_AT_ONCE: u32 = 4 * 1024 * 1024;
 /// A mail that breaks the connection so often is parked unread.
 const MAX_ATTEMPTS: u32 = 5;
 /// Header of a parked input that is not the whole mail: says what was kept, and
@@ -49,8 +55,10 @@ pub struct Mailbox {
 pub struct Memory {
     idle_failures: u32,
     comparison_failures: u32,
-    /// The mail that is being read, and how often that was begun.
+    /// The mail that is being read alone, and how often that was begun.
     attempt: (u32, u32),
+    /// Up to this UID mails are read alone: one of them may break the connection.
+    alone_to: u32,
 }
 
 impl Mailbox {
@@ -84,29 +92,31 @@ impl Mailbox {
         };
         loop {
             let uids = connection.above(cursor.last_uid).await?;
-            let mut waiting = uids.len();
-            source.seen(waiting).await;
+            source.seen(uids.len()).await;
             if uids.is_empty() {
                 self.wait(&mut connection, source).await?;
                 continue;
             }
-            for uid in uids {
-                let is_new = uid > cursor.compare_to;
-                let is_wanted = is_new || unknown.as_ref().is_none_or(|unknown| unknown.contains(&uid));
-                let mark = match is_wanted {
-                    true => self.take(&mut connection, source, &cursor, uid).await?,
-                    false => None,
+            let mut rest = uids.as_slice();
+            while let [first, ..] = rest {
+                let (uids, behind) = rest.split_at(self.at_once(*first).min(rest.len()));
+                let is_wanted = |uid: &u32| {
+                    *uid > cursor.compare_to || unknown.as_ref().is_none_or(|unknown| unknown.contains(uid))
                 };
-                waiting -= 1;
-                cursor.advance(uid, mark);
+                let wanted: Vec<u32> = uids.iter().copied().filter(is_wanted).collect();
+                let mut marks = self.take(&mut connection, source, &cursor, &wanted).await?;
+                for uid in uids {
+                    cursor.advance(*uid, marks.remove(uid));
+                }
+                rest = behind;
                 // What is passed over in a comparison is written with the next one.
-                if !is_wanted && waiting > 0 {
+                if wanted.is_empty() && !rest.is_empty() {
                     continue;
                 }
                 if !source.move_cursor(&cursor).await? {
                     return Ok(());
                 }
-                source.seen(waiting).await;
+                source.seen(rest.len()).await;
             }
         }
     }
@@ -127,41 +137,61 @@ impl Mailbox {
         Ok(cursor)
     }
 
-    /// Makes one mail durable, or parks it. Its mark; `None` if there is none.
+    /// Makes mails durable, or parks them. Their marks; those of which nothing is kept
+    /// have none.
     async fn take(
         &self,
         connection: &mut Connection,
         source: &Source,
         cursor: &Cursor,
-        uid: u32,
-    ) -> Result<Option<String>, PullError> {
-        let url = self.url(cursor.uid_validity, uid);
-        if self.begin_attempt(uid) > MAX_ATTEMPTS {
-            let kept =
-                format!("nothing of this mail was kept, because the server failed {MAX_ATTEMPTS} times to give it");
-            let mut input = input(&url, url.clone().into_bytes(), now());
-            input.headers.push((INCOMPLETE.to_owned(), kept));
-            park_incomplete(source, &input).await?;
-            return Ok(None);
+        uids: &[u32],
+    ) -> Result<HashMap<u32, String>, PullError> {
+        match uids {
+            [uid] if self.begin_attempt(*uid) > MAX_ATTEMPTS => {
+                self.give_up(source, &self.url(cursor.uid_validity, *uid)).await?;
+                return Ok(HashMap::new());
+            }
+            [_] | [] => {}
+            [.., last] => self.memory().alone_to = *last,
         }
-        let Some(fetched) = fetch(connection, cursor, uid).await? else {
-            return Ok(None);
-        };
-        // What takes long from here on is not the server's fault.
-        self.forget_attempt();
-        let mark = cursor::mark(&fetched.bytes);
+        let mut marks = HashMap::new();
+        let outlines = outlines(connection, cursor, uids).await?;
+        let mut groups = by_size(&outlines).peekable();
+        while let Some(outlines) = groups.next() {
+            let mails = fetch(connection, outlines).await?;
+            if groups.peek().is_none() {
+                // What takes long from here on is not the server's fault.
+                self.were_given(uids);
+            }
+            marks.extend(mails.iter().map(|mail| (mail.uid, cursor::mark(&mail.bytes))));
+            try_join_all(mails.into_iter().map(|mail| self.keep(source, cursor, mail))).await?;
+        }
+        // All of them may be gone.
+        self.were_given(uids);
+        Ok(marks)
+    }
+
+    /// Publishes one mail, or parks it.
+    async fn keep(&self, source: &Source, cursor: &Cursor, mail: Fetched) -> Result<(), PullError> {
+        let url = self.url(cursor.uid_validity, mail.uid);
         // A server's clock may be ahead of ours.
-        let received_at = fetched.received_at.unwrap_or_else(now).min(now());
-        let is_whole = !is_too_large(&fetched);
-        let mut input = input(&url, fetched.bytes, received_at);
+        let received_at = mail.received_at.unwrap_or_else(now).min(now());
+        let is_whole = !is_too_large(&mail);
+        let mut input = input(&url, mail.bytes, received_at);
         if is_whole {
-            source.accept(&input, || self.parse(&input)).await?;
-        } else {
-            let kept = "only the beginning of this mail was kept, because it is larger than 25 MiB";
-            input.headers.push((INCOMPLETE.to_owned(), kept.to_owned()));
-            park_incomplete(source, &input).await?;
+            return source.accept(&input, || self.parse(&input)).await;
         }
-        Ok(Some(mark))
+        let kept = "only the beginning of this mail was kept, because it is larger than 25 MiB";
+        input.headers.push((INCOMPLETE.to_owned(), kept.to_owned()));
+        park_incomplete(source, &input).await
+    }
+
+    /// The server does not give a mail.
+    async fn give_up(&self, source: &Source, url: &str) -> Result<(), PullError> {
+        let kept = format!("nothing of this mail was kept, because the server failed {MAX_ATTEMPTS} times to give it");
+        let mut input = input(url, url.as_bytes().to_vec(), now());
+        input.headers.push((INCOMPLETE.to_owned(), kept));
+        park_incomplete(source, &input).await
     }
 
     /// A panic of the parser costs this mail, not the mailbox.
@@ -218,6 +248,15 @@ impl Mailbox {
         Ok(Some(unknown))
     }
 
+    /// How many mails are read together from this one on.
+    fn at_once(&self, uid: u32) -> usize {
+        if uid <= self.memory().alone_to {
+            1
+        } else {
+            MAILS_AT_ONCE
+        }
+    }
+
     /// How often this mail has been begun, this time included.
     fn begin_attempt(&self, uid: u32) -> u32 {
         let mut memory = self.memory();
@@ -228,9 +267,20 @@ impl Mailbox {
         memory.attempt.1
     }
 
-    /// The mail was given, or we were told to stop.
+    /// None of these breaks the connection; of those behind a single one that may
+    /// still be so.
+    fn were_given(&self, uids: &[u32]) {
+        match uids.len() {
+            0 | 1 => self.memory().attempt = (0, 0),
+            _ => self.forget_attempt(),
+        }
+    }
+
+    /// We were told to stop: nothing is the server's fault.
     pub fn forget_attempt(&self) {
-        self.memory().attempt = (0, 0);
+        let mut memory = self.memory();
+        memory.attempt = (0, 0);
+        memory.alone_to = 0;
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
@@ -256,42 +306,64 @@ impl From<Broken> for PullError {
     }
 }
 
-/// A mail, or the beginning of one that is too large. `None` if it is gone, or
-/// older than what is compared.
-async fn fetch(connection: &mut Connection, cursor: &Cursor, uid: u32) -> Result<Option<Fetched>, PullError> {
-    let Some(outline) = connection.outline(uid).await? else {
-        return gone(connection, uid).await;
+/// Outlines of mails, without those that are gone, or older than what is compared.
+async fn outlines(connection: &mut Connection, cursor: &Cursor, uids: &[u32]) -> Result<Vec<Fetched>, PullError> {
+    let mut outlines = connection.outlines(uids).await?;
+    check_gone(connection, uids, &outlines).await?;
+    outlines.retain(|outline| {
+        let is_older = outline
+            .received_at
+            .is_some_and(|received_at| received_at < cursor.since);
+        !is_older || outline.uid > cursor.compare_to
+    });
+    Ok(outlines)
+}
+
+/// Neighbours together, as many as are held at once; one that is too large is alone.
+fn by_size(outlines: &[Fetched]) -> impl Iterator<Item = &[Fetched]> {
+    let mut held: u32 = 0;
+    outlines.chunk_by(move |one, next| {
+        held = held.saturating_add(one.size.unwrap_or(BYTES_AT_ONCE));
+        let is_together = held.saturating_add(next.size.unwrap_or(BYTES_AT_ONCE)) <= BYTES_AT_ONCE;
+        if !is_together {
+            held = 0;
+        }
+        is_together
+    })
+}
+
+/// The mails of these outlines, or the beginning of one that is too large; without
+/// those that are gone.
+async fn fetch(connection: &mut Connection, outlines: &[Fetched]) -> Result<Vec<Fetched>, PullError> {
+    let uids: Vec<u32> = outlines.iter().map(|outline| outline.uid).collect();
+    let mut mails = match outlines {
+        [outline] if is_too_large(outline) => connection.beginning(outline.uid).await?.into_iter().collect(),
+        _ => connection.mails(&uids).await?,
     };
-    let is_older = outline
-        .received_at
-        .is_some_and(|received_at| received_at < cursor.since);
-    if is_older && uid <= cursor.compare_to {
-        return Ok(None);
+    check_gone(connection, &uids, &mails).await?;
+    for mail in &mut mails {
+        if let Some(outline) = outlines.iter().find(|outline| outline.uid == mail.uid) {
+            mail.size = outline.size;
+            mail.received_at = mail.received_at.or(outline.received_at);
+        }
     }
-    let fetched = match is_too_large(&outline) {
-        true => connection.beginning(uid).await?,
-        false => connection.mail(uid).await?,
-    };
-    match fetched {
-        Some(fetched) => Ok(Some(Fetched {
-            size: outline.size,
-            received_at: fetched.received_at.or(outline.received_at),
-            ..fetched
-        })),
-        None => gone(connection, uid).await,
-    }
+    Ok(mails)
 }
 
 fn is_too_large(fetched: &Fetched) -> bool {
     fetched.size.is_some_and(|size| size as usize > mime::MAX_BYTES)
 }
 
-/// Nothing was given for this UID: moved or deleted in the meantime, or the
-/// server cannot say.
-async fn gone(connection: &mut Connection, uid: u32) -> Result<Option<Fetched>, PullError> {
-    let is_there = connection.search(&format!("UID {uid}")).await?.contains(&uid);
-    match is_there {
-        false => Ok(None),
+/// What was not given is moved or deleted in the meantime, or the server cannot say.
+async fn check_gone(connection: &mut Connection, uids: &[u32], given: &[Fetched]) -> Result<(), PullError> {
+    let mut missing = uids.to_vec();
+    missing.retain(|uid| !given.iter().any(|given| given.uid == *uid));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let there = connection.search(&format!("UID {}", set(&missing))).await?;
+    match there.iter().any(|uid| missing.contains(uid)) {
+        false => Ok(()),
         true => Err(PullError {
             reason: "the IMAP server names a mail and does not give it".to_owned(),
         }),
