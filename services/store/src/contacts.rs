@@ -25,6 +25,11 @@ macro_rules! contact_columns {
 
 pub(crate) use contact_columns;
 
+/// Who is known by an address or claims it.
+const KNOWN_BY: &str = " AND k.id IN (SELECT COALESCE(o.head_id, o.id) FROM contacts AS o WHERE o.id IN (
+     SELECT i.contact_id FROM identities AS i WHERE i.address = {}
+     UNION SELECT q.contact_id FROM claims AS q WHERE q.address = {}))";
+
 impl Store {
     /// Persons, the last met first, each by the contact that speaks for it; those
     /// before the cursor (met at, id). With `address`: only those who are known by it
@@ -39,23 +44,21 @@ impl Store {
             Some((created_at, id)) => (created_at.as_ms(), id.as_str()),
             None => (i64::MAX, ""),
         };
-        let statement = sql(
+        let mut statement = sql(
             concat!(
                 "SELECT ",
                 contact_columns!(),
                 " FROM contacts AS k
-                 WHERE (k.created_at, k.id) < ($1, $2) AND (k.head_id IS NULL OR k.head_id = k.id)
-                     AND ($3 IS NULL OR k.id IN (SELECT COALESCE(o.head_id, o.id) FROM contacts AS o WHERE o.id IN (
-                         SELECT i.contact_id FROM identities AS i WHERE i.address = $3
-                         UNION SELECT q.contact_id FROM claims AS q WHERE q.address = $3)))
-                 ORDER BY k.created_at DESC, k.id DESC LIMIT $4"
+                 WHERE (k.created_at, k.id) < ($1, $2) AND (k.head_id IS NULL OR k.head_id = k.id)"
             ),
             "reading a list of contacts",
         )
         .bind(created_at)
-        .bind(id)
-        .bind(address)
-        .bind(limit);
+        .bind(id);
+        if let Some(address) = address {
+            statement = statement.with(KNOWN_BY, address);
+        }
+        let statement = statement.with(" ORDER BY k.created_at DESC, k.id DESC LIMIT {}", limit);
         self.read_all(statement, contact_of).await
     }
 

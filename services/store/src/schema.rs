@@ -19,6 +19,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("../migrations/0006_requests.sql")),
     (7, include_str!("../migrations/0007_changes.sql")),
     (8, include_str!("../migrations/0008_sequence.sql")),
+    (9, include_str!("../migrations/0009_lists.sql")),
 ];
 
 /// The version that began to count uses of blobs.

@@ -12,6 +12,7 @@
 
 mod columns;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use sqlx::any::{AnyArguments, AnyRow};
@@ -36,9 +37,9 @@ pub(crate) enum Value {
     Bytes(Option<Vec<u8>>),
 }
 
-/// A statement of fixed text.
+/// A statement whose text depends on no row.
 pub(crate) struct Statement {
-    text: &'static str,
+    text: Cow<'static, str>,
     doing: &'static str,
     arguments: Vec<Value>,
 }
@@ -51,9 +52,9 @@ pub(crate) struct Rows {
 }
 
 /// A statement with placeholders `$1`, `$2`, …. `doing` completes "unavailable while …".
-pub(crate) fn sql(text: &'static str, doing: &'static str) -> Statement {
+pub(crate) fn sql(text: impl Into<Cow<'static, str>>, doing: &'static str) -> Statement {
     Statement {
-        text,
+        text: text.into(),
         doing,
         arguments: Vec::new(),
     }
@@ -74,6 +75,26 @@ impl Statement {
         self
     }
 
+    /// Adds text about a value, which stands where it has `{}`.
+    pub(crate) fn with(mut self, text: &str, value: impl Into<Value>) -> Self {
+        self.arguments.push(value.into());
+        let placeholder = format!("${}", self.arguments.len());
+        self.then(&text.replace("{}", &placeholder))
+    }
+
+    /// Adds text.
+    pub(crate) fn then(mut self, text: &str) -> Self {
+        self.text.to_mut().push_str(text);
+        self
+    }
+
+    /// How SQLite would find its rows.
+    #[cfg(test)]
+    pub(crate) fn explained(mut self) -> Self {
+        self.text.to_mut().insert_str(0, "EXPLAIN QUERY PLAN ");
+        self
+    }
+
     /// Whether an argument holds U+0000, which no stored text does.
     pub(crate) fn asks_for_nul(&self) -> bool {
         self.arguments.iter().any(Value::holds_nul)
@@ -81,11 +102,11 @@ impl Statement {
 
     /// The number of rows that it changed.
     pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64, Error> {
-        execute(self.text.to_owned(), self.doing, self.arguments, connection).await
+        execute(self.text.into_owned(), self.doing, self.arguments, connection).await
     }
 
     pub(crate) async fn all(self, connection: &mut Connection) -> Result<Vec<AnyRow>, Error> {
-        all(self.text.to_owned(), self.doing, self.arguments, connection).await
+        all(self.text.into_owned(), self.doing, self.arguments, connection).await
     }
 
     /// The first row, if there is one.

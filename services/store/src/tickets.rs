@@ -5,8 +5,13 @@ use model::ticket::{Ticket, TicketEvent};
 use model::time::Moment;
 use model::trace::Trace;
 
-use crate::sql::{json, moment_if_any, parsed, sql};
+use crate::sql::{Statement, json, moment_if_any, parsed, sql};
+use crate::write::OPEN;
 use crate::{Error, Store};
+
+/// Of all contacts that are one person.
+const OF_PERSON: &str = " AND contact_id IN (SELECT k.id FROM contacts AS k WHERE k.id = {}
+     UNION ALL SELECT k.id FROM contacts AS k JOIN contacts AS o ON o.head_id = k.head_id WHERE o.id = {})";
 
 /// What a list of tickets is narrowed by; `None` and empty: everything.
 #[derive(Clone, Debug, Default)]
@@ -29,33 +34,7 @@ impl Store {
         before: Option<(Moment, TicketId)>,
         limit: i64,
     ) -> Result<Vec<Ticket>, Error> {
-        let (opened_at, id) = match &before {
-            Some((opened_at, id)) => (opened_at.as_ms(), id.as_str()),
-            None => (i64::MAX, ""),
-        };
-        let statement = sql(
-            "SELECT snapshot FROM tickets
-             WHERE (opened_at, id) < ($1, $2)
-                 AND ($3 IS NULL OR kind = $3) AND ($4 IS NULL OR queue = $4)
-                 AND ($5 IS NULL OR category = $5) AND ($6 IS NULL OR state = $6)
-                 AND ($7 IS NULL OR assignee = $7)
-                 AND ($8 IS NULL OR contact_id IN (SELECT k.id FROM contacts AS k WHERE k.id = $8
-                     UNION ALL SELECT k.id FROM contacts AS k JOIN contacts AS o ON o.head_id = k.head_id
-                         WHERE o.id = $8))
-                 AND ($9 IS NULL OR needs_attention = $9)
-             ORDER BY opened_at DESC, id DESC LIMIT $10",
-            "reading a list of tickets",
-        )
-        .bind(opened_at)
-        .bind(id)
-        .bind(filter.kind.as_deref())
-        .bind(filter.queue.as_deref())
-        .bind(filter.category.as_deref())
-        .bind(filter.state.as_deref())
-        .bind(filter.assignee.as_deref())
-        .bind(filter.contact_id.as_deref())
-        .bind(filter.needs_attention.map(i64::from))
-        .bind(limit);
+        let statement = list(filter, before, limit);
         self.read_all(statement, |row| json(row, "snapshot")).await
     }
 
@@ -126,4 +105,44 @@ impl Store {
             .await?;
         Ok(found.into_iter().flatten().next())
     }
+}
+
+/// Only the conditions that count: a plan for all filters at once would read the newest
+/// tickets one after another until it has a page of what is asked for.
+pub(crate) fn list(filter: &TicketFilter, before: Option<(Moment, TicketId)>, limit: i64) -> Statement {
+    let (opened_at, id) = match &before {
+        Some((opened_at, id)) => (opened_at.as_ms(), id.as_str()),
+        None => (i64::MAX, ""),
+    };
+    let mut statement = sql(
+        "SELECT snapshot FROM tickets WHERE (opened_at, id) < ($1, $2)",
+        "reading a list of tickets",
+    )
+    .bind(opened_at)
+    .bind(id);
+    for (condition, value) in [
+        (" AND kind = {}", &filter.kind),
+        (" AND queue = {}", &filter.queue),
+        (" AND category = {}", &filter.category),
+        (" AND state = {}", &filter.state),
+        (" AND assignee = {}", &filter.assignee),
+        (OF_PERSON, &filter.contact_id),
+    ] {
+        if let Some(value) = value {
+            statement = statement.with(condition, value);
+        }
+    }
+    // In the text, for their indexes have only such tickets.
+    statement = match filter.needs_attention {
+        Some(true) => statement.then(" AND needs_attention = 1"),
+        Some(false) => statement.then(" AND needs_attention = 0"),
+        None => statement,
+    };
+    if OPEN
+        .iter()
+        .any(|open| filter.category.as_deref() == Some(open.as_str()))
+    {
+        statement = statement.then(" AND is_open = 1");
+    }
+    statement.with(" ORDER BY opened_at DESC, id DESC LIMIT {}", limit)
 }

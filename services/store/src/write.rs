@@ -9,7 +9,7 @@ mod tickets;
 
 pub(crate) use media::insert_uses;
 pub(crate) use messages::{MAX_EXTERNAL_ID_BYTES, insert_external_ids, raw_of};
-pub(crate) use tickets::{insert_events as insert_ticket_events, update as update_tickets};
+pub(crate) use tickets::{OPEN, insert_events as insert_ticket_events, update as update_tickets};
 
 use std::collections::BTreeMap;
 

@@ -287,3 +287,65 @@ async fn tickets_are_listed_newest_first(database: &Database) {
     let far = Moment::from_ms(i64::MAX);
     assert!(store.tickets_with_due_clocks(far, 9).await.unwrap().is_empty());
 }
+
+/// However many tickets there are: a list reads what it shows.
+#[tokio::test]
+async fn lists_of_tickets_are_read_by_their_indexes() {
+    let database = Database::sqlite().await;
+    let store = database.store().await;
+    let some = || Some("x".to_owned());
+    let open = || Some("open".to_owned());
+    let of = TicketFilter::default;
+    let cases = [
+        (of(), "tickets_by_opening"),
+        (TicketFilter { kind: some(), ..of() }, "tickets_by_kind"),
+        (TicketFilter { queue: some(), ..of() }, "tickets_by_queue"),
+        (
+            TicketFilter {
+                category: open(),
+                ..of()
+            },
+            "tickets_open",
+        ),
+        (
+            TicketFilter {
+                queue: some(),
+                category: open(),
+                ..of()
+            },
+            "tickets_open_by_queue",
+        ),
+        (
+            TicketFilter {
+                assignee: some(),
+                ..of()
+            },
+            "tickets_by_assignee",
+        ),
+        (
+            TicketFilter {
+                contact_id: some(),
+                ..of()
+            },
+            "tickets_by_contact",
+        ),
+        (
+            TicketFilter {
+                needs_attention: Some(true),
+                ..of()
+            },
+            "tickets_for_attention",
+        ),
+    ];
+    for (filter, index) in cases {
+        let statement = crate::tickets::list(&filter, None, 50).explained();
+        let plan: Vec<String> = store
+            .read_all(statement, |row| crate::sql::get(row, "detail"))
+            .await
+            .unwrap();
+        assert!(
+            plan[0].starts_with(&format!("SEARCH tickets USING INDEX {index} (")),
+            "{filter:?}: {plan:?}"
+        );
+    }
+}

@@ -11,6 +11,9 @@ use crate::Error;
 use crate::connection::Connection;
 use crate::sql::{Value, rows, to_json};
 
+/// Somebody still has to do something, or to wait.
+pub(crate) const OPEN: [Category; 3] = [Category::Open, Category::WaitingOnCustomer, Category::WaitingInternally];
+
 /// `false` if one is there already, or its number.
 pub(super) async fn insert(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
     let mut statement = rows(
@@ -59,8 +62,8 @@ fn ticket_row(replacing: &Replacing<Ticket>) -> Result<Vec<Value>, Error> {
         ticket.version.into(),
         ticket.contact_id.as_str().into(),
         ticket.state.as_str().into(),
-        category_name(ticket.category).into(),
-        is_open(ticket.category).into(),
+        ticket.category.as_str().into(),
+        OPEN.contains(&ticket.category).into(),
         ticket.queue.as_str().into(),
         i64::from(ticket.priority.number()).into(),
         ticket.assignee.as_deref().into(),
@@ -68,24 +71,6 @@ fn ticket_row(replacing: &Replacing<Ticket>) -> Result<Vec<Value>, Error> {
         next_clock_at.into(),
         to_json(ticket, "writing tickets")?.into(),
     ])
-}
-
-fn category_name(category: Category) -> &'static str {
-    match category {
-        Category::Open => "open",
-        Category::WaitingOnCustomer => "waiting_on_customer",
-        Category::WaitingInternally => "waiting_internally",
-        Category::Resolved => "resolved",
-        Category::Closed => "closed",
-        Category::Cancelled => "cancelled",
-    }
-}
-
-fn is_open(category: Category) -> bool {
-    match category {
-        Category::Open | Category::WaitingOnCustomer | Category::WaitingInternally => true,
-        Category::Resolved | Category::Closed | Category::Cancelled => false,
-    }
 }
 
 /// `false` if somebody else has written one of that version.
