@@ -14,6 +14,7 @@ use model::contact::{Identity, Party};
 use model::context::{Book, Context, KnownMessage, MessageReference};
 use model::event::{Body, DeliveryState, Event, Message};
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
+use model::outbound::Join;
 use model::ticket::Ticket;
 use model::time::Moment;
 
@@ -53,6 +54,8 @@ struct Asked {
     answers: Vec<(Identity, Vec<MessageId>)>,
     /// A channel vouches for a second identity.
     is_vouched: bool,
+    /// A message may join an open ticket of its contact.
+    joins_open: bool,
 }
 
 impl Store {
@@ -66,7 +69,7 @@ impl Store {
         partition: i32,
         events: &[&Event],
     ) -> Result<Context, Error> {
-        let asked = Asked::by(events);
+        let asked = Asked::by(events, &book);
         let mut context = Context {
             book,
             ..Context::default()
@@ -104,9 +107,11 @@ impl Store {
 }
 
 impl Asked {
-    fn by(events: &[&Event]) -> Self {
+    fn by(events: &[&Event], book: &Book) -> Self {
         let mut asked = Self::default();
         for event in events {
+            let plan = book.accounts.get(&event.account);
+            asked.joins_open |= plan.is_some_and(|plan| plan.join == Join::Open);
             asked.message_ids.extend(event.message_id());
             match &event.body {
                 Body::MessageReceived(message) => asked.add(event, message),
@@ -191,7 +196,9 @@ async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context)
     people::read(connection, asked, context).await?;
 
     read_tickets(connection, context).await?;
-    read_open_tickets(connection, context).await?;
+    if asked.joins_open {
+        read_open_tickets(connection, context).await?;
+    }
     read_budgets_of_conversations(connection, context).await?;
     read_budgets_of_addresses(connection, asked, context).await
 }

@@ -8,9 +8,10 @@ use model::context::{AutomaticReply, Book, Changes, Context};
 use model::event::{Body, DeliveryReport, DeliveryState, Event, Message};
 use model::evidence::Evidence;
 use model::id::MessageId;
+use model::outbound::Join;
 use model::time::Moment;
 
-use super::given::{TOPIC, arrival, at, event, external_id, identity, message_id, opened, reply, together};
+use super::given::{TOPIC, arrival, at, event, external_id, identity, joining, message_id, opened, reply, together};
 use crate::Store;
 use crate::testing::{Database, on_both};
 
@@ -24,11 +25,12 @@ on_both!(
 );
 
 async fn context(store: &Store, events: &[Event]) -> Context {
+    context_by(store, joining(Join::Open), events).await
+}
+
+async fn context_by(store: &Store, book: Book, events: &[Event]) -> Context {
     let events: Vec<&Event> = events.iter().collect();
-    store
-        .context(Arc::new(Book::default()), TOPIC, 0, &events)
-        .await
-        .unwrap()
+    store.context(Arc::new(book), TOPIC, 0, &events).await.unwrap()
 }
 
 fn with_evidence(number: u64, evidence: Evidence) -> Event {
@@ -183,6 +185,9 @@ async fn the_latest_open_tickets_of_a_contact(database: &Database) {
     assert_eq!(found.tickets.len(), 20);
     assert!(found.tickets.values().all(|ticket| ticket.opened_at >= at(11)));
     let found = context(&store, &[event(100, "2@example.org")]).await;
+    assert!(found.tickets.is_empty());
+    // Where no message joins one, none is read.
+    let found = context_by(&store, joining(Join::Thread), &[event(100, "1@example.org")]).await;
     assert!(found.tickets.is_empty());
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use model::change::Changed;
 use model::contact::{Contact, Identity, Owned, Party, Proof};
-use model::context::{Announcement, Changes, OutboxEntry, Replacing};
+use model::context::{AccountPlan, Announcement, Book, Changes, OutboxEntry, Replacing};
 use model::conversation::{Conversation, Direction, StoredMessage};
 use model::event::{Body, DeliveryState, Event, Message, Raw, RawContent, Recipient};
 use model::evidence::Evidence;
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
+use model::outbound::Join;
 use model::sla;
 use model::ticket::priority::Level;
 use model::ticket::{self, Actor, Command, Opening, Ticket, TicketEvent};
@@ -304,4 +305,20 @@ pub(crate) fn assigned(ticket: &Ticket, assignee: &str) -> Changes {
     };
     let actor = Actor::Person("ada".to_owned());
     Changes::of_command(ticket, &command, &actor, at(1), &sla::Book::default()).unwrap()
+}
+
+/// Accounts whose messages join tickets like this.
+pub(crate) fn joining(join: Join) -> Book {
+    let plan = |name: &str| AccountPlan {
+        name: name.to_owned(),
+        channel: "email".to_owned(),
+        queue: None,
+        join,
+        live: false,
+    };
+    let accounts = ["support", "elsewhere"].map(|name| (name.to_owned(), plan(name)));
+    Book {
+        accounts: accounts.into(),
+        ..Book::default()
+    }
 }

@@ -7,12 +7,13 @@ use tokio::task::JoinSet;
 
 use model::contact::merge::{Circles, Undone};
 use model::contact::{Claim, Identity, Party, Proof};
-use model::context::{Book, Changes, Context};
+use model::context::{Changes, Context};
 use model::event::{Body, Event};
 use model::evidence::Evidence;
 use model::id::{ContactId, ConversationId, MergeId, MessageId};
+use model::outbound::Join;
 
-use super::given::{TOPIC, arrival, at, event, identity, inbound, message_id, opened, reply, together};
+use super::given::{TOPIC, arrival, at, event, identity, inbound, joining, message_id, opened, reply, together};
 use crate::Store;
 use crate::apply::Outcome;
 use crate::testing::{Database, on_both};
@@ -80,7 +81,7 @@ async fn part(store: &Store, one: u64, other: u64) {
 
 async fn context(store: &Store, event: &Event) -> Context {
     store
-        .context(Arc::new(Book::default()), TOPIC, 0, &[event])
+        .context(Arc::new(joining(Join::Open)), TOPIC, 0, &[event])
         .await
         .unwrap()
 }
