@@ -33,7 +33,8 @@ peers: ## lets the vendors' own libraries sign what we verify (fetches them from
 	@deploy/dev/peers.sh
 
 bench: deps ## measures speed and memory in a release build; results also in bench/results.json
-	cargo build --release --quiet --workspace --bins
+	@deploy/dev/bench.sh
+	cargo build --release --quiet --workspace --bin tributary --bin bench
 	target/release/bench
 
 faults: deps ## breaks everything for MINUTES=1 (SEED=… repeats a run), and judges what was lost or doubled

@@ -57,7 +57,7 @@ pub async fn measure(site: &Site, kafka_port: u16, rows: &mut Vec<Row>) -> Resul
     let (mut on_floor, mut on_gateway) = (Vec::new(), Vec::new());
     let mut floor_visitors = open_all(listen, FLOOR, SOCKETS).await?;
     let mut visitors = open_all(site.public, CHAT, SOCKETS).await?;
-    for _ in 0..2 {
+    for _ in 0..3 {
         let (rate, back) = saturate(floor_visitors).await?;
         on_floor.push(rate);
         floor_visitors = back;

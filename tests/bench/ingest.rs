@@ -11,7 +11,7 @@ use tokio::process::Child;
 
 use crate::load::{Target, saturate};
 use crate::site::Site;
-use crate::{Row, floor};
+use crate::{Row, cpu, floor};
 
 const CONNECTIONS: [usize; 3] = [64, 256, 512];
 /// The floor is as fast as the best of these makes it: linger in milliseconds, and
@@ -19,21 +19,19 @@ const CONNECTIONS: [usize; 3] = [64, 256, 512];
 const FLOORS: [[&str; 2]; 5] = [["0", "3"], ["1", "3"], ["1", "5"], ["2", "3"], ["5", "5"]];
 /// Of one measurement, and how many of them are taken.
 const TIME: Duration = Duration::from_secs(4);
-const ROUNDS: usize = 3;
-/// Of one look at how fast a floor is.
-const LOOK: Duration = Duration::from_secs(2);
-/// Of the kernel's clock in `/proc`, by Linux's ABI.
-const TICKS_PER_SECOND: f64 = 100.0;
+pub const ROUNDS: usize = 3;
+/// Of one look at how fast something is.
+pub const LOOK: Duration = Duration::from_secs(2);
 
 /// A process under load.
-struct Side {
-    target: Target,
-    pid: u32,
+pub struct Side {
+    pub target: Target,
+    pub pid: u32,
 }
 
 /// All that was measured of a side at one number of connections.
 #[derive(Default)]
-struct Sum {
+pub struct Sum {
     requests: f64,
     seconds: f64,
     p99_ms: f64,
@@ -43,7 +41,7 @@ struct Sum {
 
 /// Measures the gateway of this site against the floor.
 pub async fn measure(site: &Site, servers: &Servers, kafka_port: u16, rows: &mut Vec<Row>) -> Result<()> {
-    let kafka = std::fs::read_to_string(servers.dir.join("kafka/pid"))?.trim().parse()?;
+    let kafka = servers.kafka().await?.brokers[0].pid()?;
     let process = site.start("gateway").await?;
     let gateway = Side {
         target: site.target()?,
@@ -88,12 +86,12 @@ pub async fn measure(site: &Site, servers: &Servers, kafka_port: u16, rows: &mut
 }
 
 impl Sum {
-    async fn add(&mut self, side: &Side, kafka: u32, connections: usize) -> Result<()> {
+    pub async fn add(&mut self, side: &Side, kafka: u32, connections: usize) -> Result<()> {
         let processes = [side.pid, kafka, std::process::id()];
-        let before = processes.map(cpu_seconds);
+        let before = processes.map(cpu::seconds);
         let outcome = saturate(&side.target, connections, TIME).await?;
         for (index, (before, pid)) in before.into_iter().zip(processes).enumerate() {
-            self.cpu[index] += cpu_seconds(pid)? - before?;
+            self.cpu[index] += cpu::seconds(pid)? - before?;
         }
         self.requests += outcome.requests;
         self.seconds += outcome.seconds;
@@ -101,11 +99,16 @@ impl Sum {
         Ok(())
     }
 
-    fn rate(&self) -> f64 {
+    pub fn rate(&self) -> f64 {
         self.requests / self.seconds
     }
 
-    fn show(&self, name: &str, connections: usize, rows: &mut Vec<Row>) {
+    /// Seconds of the side for each request.
+    pub fn cpu(&self) -> f64 {
+        self.cpu[0] / self.requests
+    }
+
+    pub fn show(&self, name: &str, connections: usize, rows: &mut Vec<Row>) {
         let mut row = |what: &str, value: f64, unit| {
             rows.push(Row::plain(format!("{name}{what}_{connections}"), value, unit));
         };
@@ -126,15 +129,4 @@ async fn start_floor(settings: [&str; 2], kafka_port: u16) -> Result<(Child, Sid
         pid: child.id().context("the floor ended")?,
     };
     Ok((child, side))
-}
-
-/// What a process has used, all its threads together, in user and kernel.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold spaces; behind it, user and kernel time
-    // are the twelfth and the thirteenth.
-    let (_, fields) = text.rsplit_once(')').context("no name")?;
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-    Ok(ticks as f64 / TICKS_PER_SECOND)
 }

@@ -57,11 +57,26 @@ impl Target {
     /// Every sender writes `per_sender` messages in one thread.
     pub fn request(&self, size: usize, per_sender: u64) -> Result<Vec<u8>> {
         let n = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.post(n, &format!("{}-{}", self.run, n / per_sender.max(1)), size)
+    }
+
+    /// The same, where two of five begin a conversation, and three go on with one
+    /// that is known, any of them.
+    pub fn mixed(&self, known: &Known) -> Result<Vec<u8>> {
+        let n = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let sender = if n % 5 < 2 {
+            format!("{}-{n}", self.run)
+        } else {
+            known.any(n)
+        };
+        self.post(n, &sender, BODY_BYTES)
+    }
+
+    fn post(&self, n: u64, sender: &str, size: usize) -> Result<Vec<u8>> {
         let id = format!("bench-{}-{n}", self.run);
-        let sender = n / per_sender.max(1);
         let mut body = format!(
-            r#"{{"from":{{"address":"c{sender}@example.com","name":"Customer {sender}"}},"thread":"t-{}-{sender}","subject":"{} {n}","text":""#,
-            self.run, self.run
+            r#"{{"from":{{"address":"c{sender}@example.com","name":"Customer {sender}"}},"thread":"t-{sender}","subject":"{} {n}","text":""#,
+            self.run
         );
         let filling = size.saturating_sub(body.len() + 2);
         body.extend(std::iter::repeat_n("lorem ipsum ", filling / 12));
@@ -77,6 +92,22 @@ impl Target {
             body.len()
         );
         Ok([head.into_bytes(), body.into_bytes()].concat())
+    }
+}
+
+/// Senders who have written before: each has a conversation.
+#[derive(Clone)]
+pub struct Known {
+    /// What their names begin with, before a number from 0.
+    pub prefix: String,
+    pub count: u64,
+}
+
+impl Known {
+    /// One of them, another one for each number.
+    fn any(&self, n: u64) -> String {
+        let scattered = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+        format!("{}-{}", self.prefix, scattered % self.count)
     }
 }
 

@@ -1,36 +1,47 @@
 //! `make bench`: speed and memory as ratios of one run, on the real servers.
 //!
-//! Ingest and chat against their floors (`floor.rs`, `chat.rs`), the vendors' webhooks
-//! against plain ones (`vendors.rs`), ingest with Kafka away, routing to both databases,
-//! the time from POST to ticket, memory and start. Prints a table and writes
-//! `bench/results.json`, one number for each name. A run takes about twenty minutes,
-//! half of them an outage; what it measures moves by some percent from run to run, which
-//! is why a floor is measured between. The names of [`PARTS`] measure these alone.
+//! Ingest and chat against their floors (`floor.rs`, `chat.rs`) and against Bento, the
+//! vendors' webhooks against plain ones (`vendors.rs`), ingest with Kafka away, routing
+//! to both databases and against bare inserts (`bare.rs`), what a large store costs
+//! (`growth.rs`), mail against mbsync, the time from POST to ticket, memory and start.
+//! Prints a table and writes `bench/results.json`, one number for each name. A run takes
+//! about forty minutes, ten of them an outage; what it measures moves by some percent
+//! from run to run, which is why what is compared is measured in turns. The names of
+//! [`PARTS`] measure these alone.
 
+mod bare;
+mod bento;
 mod chat;
+mod cpu;
 mod crowd;
+mod curve;
 mod floor;
+mod growth;
 mod ingest;
 mod load;
+mod mailbox;
+mod reads;
+mod report;
 mod routing;
 mod site;
 mod spool;
+mod store;
 mod vendors;
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
 use tests::harness::ops;
 use tests::harness::process::resident_mib;
-use tests::harness::servers::{Servers, repository};
+use tests::harness::servers::Servers;
 
+use crate::report::{Row, report};
 use crate::site::{Site, fill};
 
 /// What can be measured alone: `target/release/bench ingest`.
-const PARTS: [&str; 11] = [
-    "rest", "sqlite", "postgres", "accounts", "latency", "ingest", "webhooks", "spool", "crowd", "chat", "outage",
+const PARTS: [&str; 14] = [
+    "rest", "sqlite", "postgres", "accounts", "latency", "mailbox", "growth", "ingest", "bento", "webhooks", "spool",
+    "crowd", "chat", "outage",
 ];
 
 #[tokio::main]
@@ -48,113 +59,79 @@ async fn main() -> Result<()> {
     for part in &arguments {
         ensure!(PARTS.contains(&part.as_str()), "no part {part}: {}", PARTS.join(", "));
     }
-    let servers = Servers::new(String::new(), 1)?;
-    let measured = measure(&servers, &arguments).await;
+    let servers = Servers::new(mailbox::boxes(), 1)?;
+    let mut rows = Vec::new();
+    let measured = measure(&servers, &arguments, &mut rows).await;
     servers.stop().await?;
-    let rows = measured?;
-    report(&rows)
-}
-
-/// One line of the result.
-struct Row {
-    name: String,
-    value: f64,
-    unit: &'static str,
-    /// `≥` or `≤` and the number; nothing where the value only explains others.
-    target: Option<(bool, f64)>,
-}
-
-impl Row {
-    fn at_least(name: impl Into<String>, value: f64, unit: &'static str, target: f64) -> Self {
-        Self {
-            name: name.into(),
-            value,
-            unit,
-            target: Some((true, target)),
-        }
-    }
-
-    fn at_most(name: impl Into<String>, value: f64, unit: &'static str, target: f64) -> Self {
-        Self {
-            name: name.into(),
-            value,
-            unit,
-            target: Some((false, target)),
-        }
-    }
-
-    fn plain(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self {
-            name: name.into(),
-            value,
-            unit,
-            target: None,
-        }
-    }
-
-    fn is_met(&self) -> Option<bool> {
-        self.target.map(|(at_least, target)| {
-            if at_least {
-                self.value >= target
-            } else {
-                self.value <= target
-            }
-        })
-    }
+    // What was measured before a failure is worth seeing.
+    report(&rows)?;
+    measured
 }
 
 /// All parts, or those that are named.
-async fn measure(servers: &Servers, parts: &[String]) -> Result<Vec<Row>> {
+async fn measure(servers: &Servers, parts: &[String], rows: &mut Vec<Row>) -> Result<()> {
     let is_wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
-    let mut rows = Vec::new();
     if is_wanted("rest") {
-        start_and_rest(&Site::new(servers, "embedded", None, None)?, &mut rows).await?;
+        start_and_rest(&Site::new(servers, "embedded", None, None)?, rows).await?;
     }
     if is_wanted("sqlite") {
-        let site = Site::new(servers, "sqlite", None, None)?;
-        let rate = routing::rate_in_one(&site).await?;
-        rows.push(Row::at_least("routing_sqlite_per_s", rate, "messages/s", 2_500.0));
+        routing::to_sqlite(&Site::new(servers, "sqlite", None, None)?, rows).await?;
     }
     if is_wanted("postgres") {
-        let site = Site::on_servers(servers, "postgres").await?;
-        let rate = routing::rate(&site).await?;
-        rows.push(Row::at_least("routing_postgres_per_s", rate, "messages/s", 10_000.0));
+        routing::to_postgres(servers, rows).await?;
     }
     if is_wanted("accounts") {
-        routing::many_accounts(servers, &mut rows).await?;
+        routing::many_accounts(servers, rows).await?;
     }
     if is_wanted("latency") {
-        routing::latency(&Site::on_servers(servers, "latency").await?, &mut rows).await?;
+        routing::latency(&Site::on_servers(servers, "latency").await?, rows).await?;
     }
-    // Last, because nobody routes what these leave in Kafka.
-    if ["ingest", "webhooks", "spool", "crowd"].into_iter().any(is_wanted) {
+    if is_wanted("mailbox") {
+        mailbox::measure(servers, rows).await?;
+    }
+    if is_wanted("growth") {
+        growth::measure(servers, rows).await?;
+    }
+    accept(servers, is_wanted, rows).await?;
+    if is_wanted("outage") {
+        spool::outage(servers, rows).await?;
+    }
+    Ok(())
+}
+
+/// What is taken in. Nobody routes what these leave in Kafka.
+async fn accept(servers: &Servers, is_wanted: impl Fn(&str) -> bool, rows: &mut Vec<Row>) -> Result<()> {
+    if ["ingest", "bento", "webhooks", "spool", "crowd"]
+        .into_iter()
+        .any(&is_wanted)
+    {
         let kafka = servers.kafka().await?;
         let bus = format!("kafka:127.0.0.1:{}", kafka.port);
         let site = Site::new(servers, "ingest", Some(&bus), None)?;
         if is_wanted("ingest") {
-            ingest::measure(&site, servers, kafka.port, &mut rows).await?;
+            ingest::measure(&site, servers, kafka.port, rows).await?;
+        }
+        if is_wanted("bento") {
+            bento::measure(&site, servers, kafka.port, rows).await?;
         }
         if is_wanted("webhooks") {
             let site = Site::new(servers, "webhooks", Some(&bus), None)?.with(&vendors::accounts())?;
-            vendors::measure(&site, &mut rows).await?;
+            vendors::measure(&site, rows).await?;
         }
         if is_wanted("spool") {
-            spool::measure(servers, &site, &mut rows).await?;
+            spool::measure(servers, &site, rows).await?;
         }
         if is_wanted("crowd") {
-            crowd::measure(&site, &mut rows).await?;
+            crowd::measure(&site, rows).await?;
         }
     }
     if is_wanted("chat") {
         let site = Site::on_servers(servers, "chat").await?.with(chat::ACCOUNT)?;
         site.command(&["migrate"]).await?;
         let kafka = servers.kafka().await?;
-        chat::measure(&site, kafka.port, &mut rows).await?;
+        chat::measure(&site, kafka.port, rows).await?;
     }
-    if is_wanted("outage") {
-        spool::outage(servers, &mut rows).await?;
-    }
-    Ok(rows)
+    Ok(())
 }
 
 async fn start_and_rest(site: &Site, rows: &mut Vec<Row>) -> Result<()> {
@@ -174,35 +151,5 @@ async fn start_and_rest(site: &Site, rows: &mut Vec<Row>) -> Result<()> {
     let ready_ms = again.ready_after.as_secs_f64() * 1000.0;
     rows.push(Row::at_most("ready_ms", ready_ms, "ms", 1_000.0));
     again.terminate().await?;
-    Ok(())
-}
-
-fn report(rows: &[Row]) -> Result<()> {
-    println!();
-    let file = repository().join("bench/results.json");
-    // What was not measured this time stays.
-    let last = std::fs::read(&file).unwrap_or_default();
-    let mut results: serde_json::Map<String, Value> = serde_json::from_slice(&last).unwrap_or_default();
-    for row in rows {
-        let target = match row.target {
-            Some((true, target)) => format!("≥ {target}"),
-            Some((false, target)) => format!("≤ {target}"),
-            None => String::new(),
-        };
-        let verdict = match row.is_met() {
-            Some(true) => "met",
-            Some(false) => "MISSED",
-            None => "",
-        };
-        println!(
-            "{:<24} {:>12.2} {:<11} {:<8} {verdict}",
-            row.name, row.value, row.unit, target
-        );
-        let value = (row.value * 100.0).round() / 100.0;
-        results.insert(row.name.clone(), json!(value));
-    }
-    std::fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
-    std::fs::write(&file, serde_json::to_string_pretty(&Value::Object(results))? + "\n")?;
-    println!("\nalso in bench/results.json");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! How fast waiting messages are routed, and how soon a POST is a ticket.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -7,55 +8,184 @@ use serde_json::Value;
 use tests::harness::ops;
 use tests::harness::servers::Servers;
 
-use crate::Row;
-use crate::load::{BODY_BYTES, Connection, SECRET};
-use crate::site::{Site, fill};
+use crate::bare::Batches;
+use crate::load::{BODY_BYTES, Connection, Known, Make, SECRET};
+use crate::site::{Site, fill, fill_with};
+use crate::store::Database;
+use crate::{Row, cpu};
 
 /// Messages that the routers find waiting.
 const BACKLOG: u64 = 30_000;
+/// Conversations that they know, and with which three of five messages go on.
+const KNOWN: u64 = 10_000;
+const ROUNDS: usize = 3;
+/// What each router has, by default.
+const READERS: usize = 2;
 
-/// One process takes and routes: from the first message to the last one's ticket.
-pub async fn rate_in_one(site: &Site) -> Result<f64> {
-    println!("routing {BACKLOG} messages, while they come");
-    let mut all = site.start("all").await?;
-    let began = Instant::now();
-    fill(&site.target()?, BACKLOG).await?;
-    ops::quiet(std::slice::from_ref(&all.ops), Duration::from_secs(180)).await?;
-    let rate = BACKLOG as f64 / began.elapsed().as_secs_f64();
-    all.terminate().await?;
-    Ok(rate)
+/// What routing came to.
+#[derive(Default)]
+pub struct Routed {
+    messages: f64,
+    seconds: f64,
+    /// Seconds of CPU of the router, and of PostgreSQL.
+    cpu: [f64; 2],
 }
 
-/// Fills the log, and routes what waits: from a router's start to its end.
-pub async fn rate(site: &Site) -> Result<f64> {
-    println!("routing {BACKLOG} messages");
+/// One process takes and routes: from the first message to the last one's ticket.
+pub async fn to_sqlite(site: &Site, rows: &mut Vec<Row>) -> Result<()> {
+    println!("routing to SQLite, while messages come");
+    let mut all = site.start("all").await?;
+    let known = meet(site).await?;
+    ops::quiet(std::slice::from_ref(&all.ops), Duration::from_secs(180)).await?;
+    let mut routed = Routed::default();
+    for _ in 0..ROUNDS {
+        let before = cpu::seconds(all.pid()?)?;
+        let began = Instant::now();
+        fill_mixed(site, &known).await?;
+        ops::quiet(std::slice::from_ref(&all.ops), Duration::from_secs(180)).await?;
+        routed.messages += BACKLOG as f64;
+        routed.seconds += began.elapsed().as_secs_f64();
+        routed.cpu[0] += cpu::seconds(all.pid()?)? - before;
+    }
+    all.terminate().await?;
+    rows.push(Row::at_least(
+        "routing_sqlite_per_s",
+        routed.rate(),
+        "messages/s",
+        2_500.0,
+    ));
+    rows.push(Row::plain("routing_sqlite_cpu", routed.cpu_of(0), "s/10000"));
+    Ok(())
+}
+
+/// A router against a bare loop that writes the same rows in the same transactions.
+pub async fn to_postgres(servers: &Servers, rows: &mut Vec<Row>) -> Result<()> {
+    let site = Site::on_servers(servers, "postgres").await?;
+    let database = Database::shared(servers).await?;
     site.command(&["migrate"]).await?;
-    let mut gateway = site.start("gateway").await?;
-    fill(&site.target()?, BACKLOG).await?;
-    gateway.terminate().await?;
-    let mut router = site.start("router").await?;
-    let routed = async |name| {
-        let metrics = ops::metrics(&router.ops).await?;
-        anyhow::Ok(ops::sum(&metrics, name, ""))
+    let known = introduce(servers, &site).await?;
+    let (mut routed, mut bare) = (Routed::default(), Routed::default());
+    for _ in 0..ROUNDS {
+        fill_for(&site, &known).await?;
+        let before = database.copy("bare").await?;
+        let first = Batches::next_transaction(&database).await?;
+        routed.add(&route(servers, &site).await?);
+        let batches = Batches::since(&database, first).await?;
+        println!("writing the rows of {} transactions bare", batches.len());
+        bare.add(&batches.write(servers, &before, READERS).await?);
+        before.drop().await?;
+    }
+    let ratio = routed.rate() / bare.rate();
+    rows.push(Row::at_least(
+        "routing_postgres_per_s",
+        routed.rate(),
+        "messages/s",
+        10_000.0,
+    ));
+    rows.push(Row::plain("routing_cpu", routed.cpu_of(0), "s/10000"));
+    rows.push(Row::plain("routing_postgres_cpu", routed.cpu_of(1), "s/10000"));
+    rows.push(Row::at_least("routing_vs_insert", ratio, "", 0.5));
+    rows.push(Row::plain("insert_per_s", bare.rate(), "messages/s"));
+    rows.push(Row::plain("insert_cpu", bare.cpu_of(0), "s/10000"));
+    rows.push(Row::plain("insert_postgres_cpu", bare.cpu_of(1), "s/10000"));
+    Ok(())
+}
+
+/// Lets everybody write once, who is known from then on.
+async fn meet(site: &Site) -> Result<Known> {
+    let target = site.target()?;
+    let known = Known {
+        prefix: target.run.clone(),
+        count: KNOWN,
     };
-    let first = routed("tributary_routed_messages_total").await?;
+    let make: Make = Arc::new(move || target.request(BODY_BYTES, 1));
+    fill_with(site.public, &make, KNOWN).await?;
+    Ok(known)
+}
+
+async fn fill_mixed(site: &Site, known: &Known) -> Result<()> {
+    let (target, known) = (site.target()?, known.clone());
+    let make: Make = Arc::new(move || target.mixed(&known));
+    fill_with(site.public, &make, BACKLOG).await
+}
+
+/// Puts a backlog into the log, for a router.
+pub async fn fill_for(site: &Site, known: &Known) -> Result<()> {
+    let mut gateway = site.start("gateway").await?;
+    fill_mixed(site, known).await?;
+    gateway.terminate().await?;
+    Ok(())
+}
+
+/// Makes senders known, by a gateway and a router.
+async fn introduce(servers: &Servers, site: &Site) -> Result<Known> {
+    let mut gateway = site.start("gateway").await?;
+    let known = meet(site).await?;
+    gateway.terminate().await?;
+    route(servers, site).await?;
+    Ok(known)
+}
+
+/// Routes what waits: from a router's start to its end.
+pub async fn route(servers: &Servers, site: &Site) -> Result<Routed> {
+    let postgres = servers.postgres().await?;
+    postgres.checkpoint().await?;
+    let postgres = postgres.pid()?;
+    let mut router = site.start("router").await?;
+    let cpu = || anyhow::Ok([cpu::seconds(router.pid()?)?, cpu::seconds_of_server(postgres)?]);
+    let routed = async || {
+        let metrics = ops::metrics(&router.ops).await?;
+        anyhow::Ok(ops::sum(&metrics, "tributary_routed_messages_total", ""))
+    };
+    let first = routed().await?;
+    let before = cpu()?;
     let began = Instant::now();
-    let deadline = began + Duration::from_secs(180);
+    let deadline = began + Duration::from_secs(300);
     let last = loop {
         let metrics = ops::metrics(&router.ops).await?;
         let lag = ops::sum(&metrics, "tributary_pending", "stage=\"bus\"");
         if lag == 0.0 {
-            break routed("tributary_routed_messages_total").await?;
+            break routed().await?;
         }
         ensure!(Instant::now() < deadline, "the router still lags by {lag}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    let rate = (last - first) / began.elapsed().as_secs_f64();
+    let seconds = began.elapsed().as_secs_f64();
+    let after = cpu()?;
     if last - first < 1_000.0 {
         bail!("too few messages were left to measure: {first} of {last} before the first look");
     }
     router.terminate().await?;
-    Ok(rate)
+    let routed = Routed {
+        messages: last - first,
+        seconds,
+        cpu: [after[0] - before[0], after[1] - before[1]],
+    };
+    println!("routed {:.0} messages, {:.0}/s", routed.messages, routed.rate());
+    Ok(routed)
+}
+
+impl Routed {
+    pub fn new(messages: f64, seconds: f64, cpu: [f64; 2]) -> Self {
+        Self { messages, seconds, cpu }
+    }
+
+    pub fn add(&mut self, more: &Self) {
+        self.messages += more.messages;
+        self.seconds += more.seconds;
+        for (sum, more) in self.cpu.iter_mut().zip(more.cpu) {
+            *sum += more;
+        }
+    }
+
+    pub fn rate(&self) -> f64 {
+        self.messages / self.seconds
+    }
+
+    /// Seconds for 10,000 messages.
+    fn cpu_of(&self, index: usize) -> f64 {
+        self.cpu[index] / self.messages * 10_000.0
+    }
 }
 
 /// Routing with two thousand accounts and two hundred rules of twenty conditions,
@@ -64,12 +194,21 @@ pub async fn many_accounts(servers: &Servers, rows: &mut Vec<Row>) -> Result<()>
     let few = Site::on_servers(servers, "few").await?.with(&rules(1))?;
     let many = Site::on_servers(servers, "many").await?;
     let many = many.with(&(accounts(2_000) + &rules(200)))?;
-    let (mut with_few, mut with_many) = (0.0, 0.0);
-    for _ in 0..3 {
-        with_few += rate(&few).await?;
-        with_many += rate(&many).await?;
+    few.command(&["migrate"]).await?;
+    let known = introduce(servers, &few).await?;
+    let (mut with_few, mut with_many) = (Routed::default(), Routed::default());
+    for _ in 0..ROUNDS {
+        for (sum, site) in [(&mut with_few, &few), (&mut with_many, &many)] {
+            fill_for(site, &known).await?;
+            sum.add(&route(servers, site).await?);
+        }
     }
-    rows.push(Row::at_least("many_accounts", with_many / with_few, "", 0.8));
+    rows.push(Row::at_least(
+        "many_accounts",
+        with_many.rate() / with_few.rate(),
+        "",
+        0.8,
+    ));
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! One installation to be measured: its configuration, its folder, its processes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Result;
 use tests::harness::process::{Process, Start};
 use tests::harness::servers::{Servers, free_ports};
 
-use crate::load::{BODY_BYTES, Connection, SECRET, Target};
+use crate::load::{BODY_BYTES, Connection, Make, SECRET, Target};
 
 /// A configuration and the folder of its data.
 pub struct Site {
@@ -71,12 +72,17 @@ secrets = ["{SECRET}"]
         Ok(Self { folder, public, desk })
     }
 
-    /// On the real servers.
+    /// On the real servers, in the database that all of these share.
     pub async fn on_servers(servers: &Servers, name: &str) -> Result<Self> {
-        let (kafka, postgres) = tokio::try_join!(servers.kafka(), servers.postgres())?;
+        let postgres = servers.postgres().await?;
+        Self::on(servers, name, &postgres.url()).await
+    }
+
+    /// On the real servers, in this database.
+    pub async fn on(servers: &Servers, name: &str, database: &str) -> Result<Self> {
+        let kafka = servers.kafka().await?;
         let bus = format!("kafka:127.0.0.1:{}", kafka.port);
-        let database = format!("postgres://tributary@127.0.0.1:{}/tributary", postgres.port);
-        Self::new(servers, name, Some(&bus), Some(&database))
+        Self::new(servers, name, Some(&bus), Some(database))
     }
 
     /// With more settings.
@@ -124,13 +130,20 @@ secrets = ["{SECRET}"]
 
 /// Puts messages into the log; ten of each sender in one thread.
 pub async fn fill(target: &Target, messages: u64) -> Result<()> {
+    let (address, target) = (target.address, target.clone());
+    let make: Make = Arc::new(move || target.request(BODY_BYTES, 10));
+    fill_with(address, &make, messages).await
+}
+
+/// Posts so many of these.
+pub async fn fill_with(address: SocketAddr, make: &Make, messages: u64) -> Result<()> {
     let mut clients = tokio::task::JoinSet::new();
     for n in 0..64 {
-        let target = target.clone();
+        let make = make.clone();
         clients.spawn(async move {
-            let mut connection = Connection::open(target.address).await?;
+            let mut connection = Connection::open(address).await?;
             for _ in (n..messages).step_by(64) {
-                connection.exchange(&target.request(BODY_BYTES, 10)?).await?;
+                connection.exchange(&make()?).await?;
             }
             anyhow::Ok(())
         });

@@ -7,9 +7,9 @@ use anyhow::Result;
 use tests::harness::process::resident_mib;
 use tests::harness::servers::{Servers, free_ports};
 
-use crate::Row;
 use crate::load::{pace, saturate};
 use crate::site::Site;
+use crate::{Row, cpu};
 
 const CONNECTIONS: usize = 64;
 const TIME: Duration = Duration::from_secs(4);
@@ -23,22 +23,21 @@ pub async fn measure(servers: &Servers, with_kafka: &Site, rows: &mut Vec<Row>) 
     let away = away(servers, "spool")?;
     let mut gateways = [with_kafka.start("gateway").await?, away.start("gateway").await?];
     let targets = [with_kafka.target()?, away.target()?];
-    let mut requests = [0.0; 2];
+    let pids = [gateways[0].pid()?, gateways[1].pid()?];
+    let (mut requests, mut seconds) = ([0.0; 2], [0.0; 2]);
     println!("ingest with Kafka and without it");
     for _ in 0..ROUNDS {
-        for (sum, target) in requests.iter_mut().zip(&targets) {
-            *sum += saturate(target, CONNECTIONS, TIME).await?.requests;
+        for (index, target) in targets.iter().enumerate() {
+            let before = cpu::seconds(pids[index])?;
+            requests[index] += saturate(target, CONNECTIONS, TIME).await?.requests;
+            seconds[index] += cpu::seconds(pids[index])? - before;
         }
     }
     let [direct, spooled] = requests.map(|sum| sum / (TIME * ROUNDS as u32).as_secs_f64());
     rows.push(Row::at_least("spool_vs_kafka", spooled / direct, "", 0.5));
     rows.push(Row::plain("spool_per_s", spooled, "requests/s"));
-    rows.push(Row::at_most(
-        "load_mib",
-        resident_mib(gateways[0].pid()?)?,
-        "MiB",
-        200.0,
-    ));
+    rows.push(Row::plain("spool_cpu", seconds[1] / requests[1] * 10_000.0, "s/10000"));
+    rows.push(Row::at_most("load_mib", resident_mib(pids[0])?, "MiB", 200.0));
     let half = pace(&targets[1], spooled / 2.0, TIME * ROUNDS as u32).await?;
     rows.push(Row::at_most("spool_p99_ms", half.p99_ms, "ms", 250.0));
     for gateway in &mut gateways {

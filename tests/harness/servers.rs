@@ -322,6 +322,11 @@ impl Kafka {
     }
 }
 
+/// Of the server of this folder.
+fn pid(dir: &Path) -> Result<u32> {
+    Ok(std::fs::read_to_string(dir.join("pid"))?.trim().parse()?)
+}
+
 fn url(ports: impl Iterator<Item = u16>) -> String {
     let brokers: Vec<String> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
     format!("kafka:{}", brokers.join(","))
@@ -338,6 +343,10 @@ impl Broker {
 
     async fn stop(&self) -> Result<()> {
         script("kafka.sh", "stop", &self.dir, &[]).await
+    }
+
+    pub fn pid(&self) -> Result<u32> {
+        pid(&self.dir)
     }
 
     /// It is gone from one moment to the next.
@@ -374,6 +383,11 @@ impl Postgres {
             .await
     }
 
+    /// Writes everything out, so that what comes next begins alike.
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.tool("psql", &["-q", "-c", "CHECKPOINT", "postgres"]).await
+    }
+
     async fn tool(&self, name: &str, arguments: &[&str]) -> Result<()> {
         let output = Command::new(name)
             .args(["-h", "127.0.0.1", "-U", "tributary", "-p", &self.port.to_string()])
@@ -387,6 +401,11 @@ impl Postgres {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(())
+    }
+
+    /// Of the process that all others are children of.
+    pub fn pid(&self) -> Result<u32> {
+        pid(&self.dir)
     }
 
     pub fn url(&self) -> String {
