@@ -231,8 +231,9 @@ fn telegram(name: &str) -> String {
         _ => vendors::telegram::SECRET,
     };
     format!(
-        "token = \"{}\"\ngroups = [-1001234567890]\nper_second = 100\nmode = \"webhook\"\nwebhook_secrets = [\"{secret}\"]\n",
-        vendors::telegram::TOKEN
+        "token = \"{}\"\nusername = \"{}\"\ngroups = [-1001234567890]\nper_second = 100\nmode = \"webhook\"\nwebhook_secrets = [\"{secret}\"]\n",
+        vendors::telegram::TOKEN,
+        vendors::telegram::USERNAME
     )
 }
 

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tests::harness::chat::Socket;
 use tests::harness::desk::{SOON, conversation, text};
 use tests::harness::settings::WRONG_BOT_SECRET;
-use tests::harness::vendor::{delivered, release};
+use tests::harness::vendor::{delivered, release, reply};
 use tests::harness::wait::{eventually, until};
 use tests::harness::world::World;
 use tests::vendors::Mood;
@@ -29,6 +30,7 @@ pub async fn run(world: &World) -> Result<()> {
     what_happens_to_messages(world, &telegram, &asked).await?;
     telegram_is_busy_and_fails(world, &telegram, &asked).await?;
     who_blocks_the_bot_gets_nothing(world, &telegram).await?;
+    a_link_joins_who_opens_it(world, &telegram).await?;
     groups_are_listened_to_if_allowed(world, &telegram).await?;
     a_wrong_secret_is_mended(world, &telegram).await?;
     the_bot_moves(world, &telegram).await?;
@@ -345,6 +347,56 @@ async fn who_blocks_the_bot_gets_nothing(world: &World, telegram: &Telegram) -> 
     let before = telegram.sent().len();
     world.desk.reply(&asked, "bot-22", "Bikes!").await?;
     taken(telegram, before + 1).await?;
+    Ok(())
+}
+
+/// A visitor of the site's chat gets a link to the bot, and is known there. Whoever
+/// else comes by it is not, nor by one that was made up.
+async fn a_link_joins_who_opens_it(world: &World, telegram: &Telegram) -> Result<()> {
+    let words = "May I ask you on Telegram?";
+    let mut visitor = Socket::visit(&world.public[0], "chat", None).await?;
+    visitor.resume(None).await?;
+    visitor.send("link", words).await?;
+    let ticket = world.desk.ticket("chat", words).await?;
+    let chat = conversation(&ticket)?;
+    let path = format!("/v1/conversations/{chat}/links");
+    let (status, link) = world.desk.post(&path, "bot-40", &json!({ "account": "bot" })).await?;
+    ensure!(status == 201, "{status} {link}");
+    let url = text(&link, "url")?;
+    let token = url.strip_prefix(&format!("https://t.me/{USERNAME}?start="));
+    let token = token.with_context(|| format!("another link: {url}"))?;
+    let start = |from: i64, token: &str| {
+        let command = format!("/start {token}");
+        telegram.happens(Telegram::message(from, 1, json!({ "text": command })));
+    };
+    let visitor = 5_550_020;
+    start(visitor, token);
+    let contact = format!("/v1/contacts/{}", text(&ticket, "contact_id")?);
+    let evidence = eventually("the visitor is known at the bot", SOON, async || {
+        let contact = world.desk.get(&contact).await?;
+        Ok(contact["merges"].get(0).map(|merge| merge["evidence"].clone()))
+    })
+    .await?;
+    ensure!(
+        evidence["type"] == "linked" && evidence["conversation_id"] == chat,
+        "{evidence}"
+    );
+    for (from, token, words) in [
+        (5_550_021, token.to_owned(), "I have found this link"),
+        (5_550_022, format!("{token}a"), "I have made this link up"),
+    ] {
+        start(from, &token);
+        let asked = ask(world, telegram, from, 2, words).await?;
+        let stranger = world.desk.get(&format!("/v1/conversations/{asked}")).await?;
+        ensure!(stranger["contact_id"] != ticket["contact_id"], "{words}: {stranger}");
+    }
+    let shown = world.desk.get(&contact).await?;
+    ensure!(shown["merges"].as_array().map(Vec::len) == Some(1), "{shown}");
+    let before = telegram.sent().len();
+    let body = json!({ "text": "Of course.", "via": { "account": "bot" } });
+    reply(world, chat, "bot-41", &body).await?;
+    let sent = taken(telegram, before + 1).await?;
+    ensure!(sent.fields["chat_id"] == visitor, "{sent:?}");
     Ok(())
 }
 

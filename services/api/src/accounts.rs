@@ -51,6 +51,8 @@ struct DeclarationView {
     resend_safe: bool,
     /// Attachments can be carried, up to this many bytes in all.
     max_attachment_bytes: Option<u64>,
+    /// `POST /v1/conversations/{id}/links` makes links to it.
+    invites: bool,
 }
 
 /// All accounts, by name.
@@ -89,6 +91,7 @@ impl From<Declaration> for DeclarationView {
             reply_window_ms: declaration.reply_window_ms,
             resend_safe: declaration.resend_safe,
             max_attachment_bytes: declaration.max_attachment_bytes,
+            invites: declaration.invites,
         }
     }
 }

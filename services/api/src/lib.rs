@@ -16,6 +16,7 @@ mod tickets;
 mod contacts;
 mod conversations;
 mod files;
+pub mod links;
 mod messages;
 mod reach;
 mod replies;
@@ -66,6 +67,8 @@ pub struct Desk {
     pub hints: bus::hints::Hints,
     /// Of files that people upload.
     pub limits: model::file::Limits,
+    /// Makes links to accounts.
+    pub invite: links::Invite,
 }
 
 /// The API as it stands on the desk listener.
@@ -119,6 +122,7 @@ fn closed() -> OpenApiRouter<Desk> {
         .routes(routes!(conversations::erase))
         .routes(routes!(conversations::list_messages))
         .routes(routes!(conversations::typing))
+        .routes(routes!(links::make))
         .routes(routes!(replies::reply))
         .routes(routes!(replies::note))
         .routes(routes!(messages::show))

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use axum::Router;
 use bytes::Bytes;
 use model::event::{Raw, RawContent};
+use model::id::ConversationId;
 use model::inbound::Inbound;
 use model::outbound::{Declaration, Outbound};
 use model::time::Moment;
@@ -89,6 +90,13 @@ pub trait Channel: Send + Sync {
         None
     }
 
+    /// A link by which the contact of this conversation, of whichever account, can go
+    /// on here: whoever opens it is that contact ([`model::evidence::Opened`]). `None`:
+    /// this account makes none.
+    fn invitation(&self, _conversation: &ConversationId, _now: Moment) -> Option<Invitation> {
+        None
+    }
+
     /// Asks the provider whether the account works, and tells it our address where
     /// it has an API for that; else changes nothing there. What it says, a line
     /// each, or what is wrong. `None`: there is nothing to ask.
@@ -138,6 +146,14 @@ pub struct WayBack {
     /// What stands before the link, in one line.
     pub words: String,
     pub url: String,
+}
+
+/// How a contact gets to another account of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    pub url: String,
+    /// The last moment at which it is good.
+    pub until: Moment,
 }
 
 /// Why an input is no events.

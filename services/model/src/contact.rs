@@ -4,7 +4,7 @@ pub mod merge;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ContactId, MessageId};
+use crate::id::{ContactId, ConversationId, MessageId};
 use crate::time::Moment;
 
 /// The sender of a message, as the channel saw it.
@@ -104,6 +104,12 @@ pub enum Proof {
         message_id: MessageId,
         question: MessageId,
         identity: Identity,
+    },
+    /// A link was made for this conversation, whose contact is the other; who wrote
+    /// `message_id` has opened it.
+    Linked {
+        message_id: MessageId,
+        conversation_id: ConversationId,
     },
     /// A person of the desk says so.
     Person { person: String, reason: Option<String> },

@@ -26,14 +26,43 @@ pub struct Evidence {
     /// The sending system's own name of the thread, under that system's
     /// signature: it names the conversation by itself.
     pub thread: Option<String>,
-    /// A message of ours, sent to one address alone, whose signed link the sender
-    /// has opened: by it the channel vouches for that address.
+    /// Whose signed link the sender has opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opened: Option<MessageId>,
+    pub opened: Option<Opened>,
     /// Of a message of ours: the live conversation that its reader has left and may
     /// go on in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<ConversationId>,
+}
+
+/// What has a link of ours that somebody has opened; as text, its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Opened {
+    /// A message of ours, sent to one address alone: by it the channel vouches for
+    /// that address.
+    Message(MessageId),
+    /// A conversation, whose contact was to have the link: the sender is that contact.
+    Conversation(ConversationId),
+}
+
+impl TryFrom<String> for Opened {
+    type Error = &'static str;
+
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        let message = MessageId::parse(&id).map(Self::Message);
+        let opened = message.or_else(|| ConversationId::parse(&id).map(Self::Conversation));
+        opened.ok_or("the id of what was opened has not its form")
+    }
+}
+
+impl From<Opened> for String {
+    fn from(opened: Opened) -> Self {
+        match opened {
+            Opened::Message(id) => id.to_string(),
+            Opened::Conversation(id) => id.to_string(),
+        }
+    }
 }
 
 /// Where a message belongs, and what was weighed to find it.

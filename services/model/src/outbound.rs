@@ -68,6 +68,9 @@ pub struct Declaration {
     /// there though the contact has not written by this channel.
     #[serde(default)]
     pub begins: Option<String>,
+    /// It makes links by which contacts of other accounts go on here.
+    #[serde(default)]
+    pub invites: bool,
     /// It has one thread for each address, named by it: what begins at an address
     /// goes on there for ever.
     #[serde(default)]

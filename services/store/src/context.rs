@@ -13,6 +13,7 @@ use model::change::{Change, RecordedChange};
 use model::contact::{Identity, Party};
 use model::context::{Book, Context, KnownMessage, MessageReference};
 use model::event::{Body, DeliveryState, Event, Message};
+use model::evidence::Opened;
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
 use model::outbound::Join;
 use model::ticket::Ticket;
@@ -52,10 +53,12 @@ struct Asked {
     identities: BTreeSet<Identity>,
     /// Who answers which of our messages, as if the address were verified.
     answers: Vec<(Identity, Vec<MessageId>)>,
-    /// A channel vouches for a second identity.
+    /// A channel vouches for a second identity, or for a link that was opened.
     is_vouched: bool,
     /// A message may join an open ticket of its contact.
     joins_open: bool,
+    /// Conversations whose links were opened.
+    opened: BTreeSet<ConversationId>,
 }
 
 impl Store {
@@ -165,6 +168,11 @@ impl Asked {
         }
         for party in message.identities.iter().filter(|party| party.verified) {
             self.identities.insert(party.identity());
+            self.is_vouched = true;
+        }
+        if let Some(Opened::Conversation(id)) = &evidence.opened {
+            self.conversations.insert(id.clone());
+            self.opened.insert(id.clone());
             self.is_vouched = true;
         }
         self.senders.insert(sender);

@@ -297,7 +297,12 @@ async fn begin(
     }
     if let (true, Some(store)) = (role.needs_store(), parts.store.get()) {
         if let Some(listener) = desk {
+            let accounts = checked.accounts.clone();
             let desk = api::Desk {
+                invite: Arc::new(move |account, conversation, now| {
+                    let invitation = accounts.get(account)?.channel.invitation(conversation, now)?;
+                    Some((invitation.url, invitation.until))
+                }),
                 store: store.clone(),
                 blobs: bus.blobs().clone(),
                 hints: bus.hints().clone(),

@@ -71,8 +71,8 @@ pub struct MergeView {
     #[schema(value_type = String)]
     into: ContactId,
     /// Why: `type` is `vouched` (the channel vouches that a sender is both), `answered` (an answer came from an
-    /// address to which alone we had written), `opened` (so did whoever opened a link in such a mail), `sender`
-    /// or `person`.
+    /// address to which alone we had written), `opened` (so did whoever opened a link in such a mail), `linked`
+    /// (they opened a link that was made for a conversation of the other), `sender` or `person`.
     evidence: Value,
     #[schema(value_type = String, format = DateTime)]
     merged_at: Moment,

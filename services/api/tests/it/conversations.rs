@@ -62,3 +62,32 @@ async fn messages_stand_in_order_and_are_walked_once() {
     let path = format!("/v1/conversations/{}/messages", other.conversation);
     assert_eq!(house.walk(&path, 50).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_link_is_made_for_a_contact_that_is_known() {
+    let house = House::new().await;
+    let received = house.receive("1").await;
+    let path = |conversation: &str| format!("/v1/conversations/{conversation}/links");
+    let wanted = json!({ "account": "bot" });
+    let made = house.post(&path(&received.conversation), wanted.clone()).await;
+    assert_eq!(made.status, 201);
+    let bare = received.conversation.strip_prefix("cnv_").unwrap();
+    assert_eq!(made.json()["url"], format!("https://example.com/bot?start={bare}"));
+    assert!(made.json()["expires_at"].is_string());
+
+    let mut event = message_event("2", "anna@example.com", "It is me.");
+    if let model::event::Body::MessageReceived(message) = &mut event.body {
+        message.sender.verified = false;
+    }
+    let anybody = house.arrive(&event).await;
+    house
+        .post(&path(&anybody.conversation), wanted.clone())
+        .await
+        .refused(422, "not_proven");
+    let nowhere = json!({ "account": "support" });
+    house
+        .post(&path(&received.conversation), nowhere)
+        .await
+        .refused(422, "no_links");
+    house.post(&path("cnv_x"), wanted).await.refused(404, "not_found");
+}

@@ -60,6 +60,10 @@ impl House {
             blobs: blobs.clone(),
             hints: bus::hints::Hints::local(),
             limits: model::file::Limits::default(),
+            invite: std::sync::Arc::new(|account, conversation, now| {
+                let url = format!("https://example.com/{account}?start={}", conversation.bare());
+                (account == "bot").then(|| (url, now.plus_ms(1_000)))
+            }),
         });
         Self {
             store,

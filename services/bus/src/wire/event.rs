@@ -7,7 +7,7 @@ use model::event::{
     Attachment, Automatic, Body, ConsentChange, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent,
     Recipient, Watermark,
 };
-use model::evidence::Evidence;
+use model::evidence::{Evidence, Opened};
 use model::id::{ConversationId, MessageId};
 use model::time::Moment;
 
@@ -331,7 +331,7 @@ fn evidence_to_proto(evidence: Evidence) -> pb::Evidence {
         signed_conversations: evidence.signed_conversations.iter().map(ToString::to_string).collect(),
         quoted_ids: evidence.quoted_ids,
         thread: evidence.thread,
-        opened: evidence.opened.map(|id| id.to_string()),
+        opened: evidence.opened.map(String::from),
     }
 }
 
@@ -344,10 +344,7 @@ fn evidence_from_proto(evidence: pb::Evidence) -> Result<Evidence, String> {
     for id in &evidence.signed_conversations {
         signed_conversations.push(ConversationId::parse(id).ok_or("a signed conversation id has not its form")?);
     }
-    let opened = match evidence.opened {
-        Some(id) => Some(MessageId::parse(&id).ok_or("the id of an opened message has not its form")?),
-        None => None,
-    };
+    let opened = evidence.opened.map(Opened::try_from).transpose()?;
     Ok(Evidence {
         signed_messages,
         signed_conversations,

@@ -3,7 +3,7 @@ use model::contact::Party;
 use model::event::{
     Attachment, Automatic, ConsentChange, DeliveryReport, DeliveryState, Message, Raw, RawContent, Recipient, Watermark,
 };
-use model::evidence::Evidence;
+use model::evidence::{Evidence, Opened};
 use model::id::{ConversationId, MessageId};
 
 use super::proto::google::protobuf as wkt;
@@ -68,7 +68,7 @@ fn message() -> Message {
             signed_conversations: vec![ConversationId::begun_by(&MessageId::authored("ines", "1"))],
             quoted_ids: vec!["<1@example.com>".to_owned()],
             thread: Some("t".to_owned()),
-            opened: Some(MessageId::authored("ines", "2")),
+            opened: Some(Opened::Message(MessageId::authored("ines", "2"))),
             continues: None,
         },
         automatic: Some(Automatic::Generated),

@@ -3,7 +3,7 @@
 
 use model::conversation::StoredMessage;
 use model::event::{Attachment, DeliveryReport, DeliveryState, Message};
-use model::evidence::Evidence;
+use model::evidence::{Evidence, Opened};
 use model::id::MessageId;
 use model::inbound::{Inbound, Realm, What};
 use model::time::Moment;
@@ -108,7 +108,7 @@ fn message(visitor: &Visitor, id: &str, text: String, attachments: Vec<Attachmen
         attachments,
         evidence: Evidence {
             thread: Some(visitor.thread.clone()),
-            opened: visitor.opened.clone(),
+            opened: visitor.opened.clone().map(Opened::Message),
             ..Evidence::default()
         },
         external_ids: vec![external_id.clone()],

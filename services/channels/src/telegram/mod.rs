@@ -2,6 +2,7 @@
 //! polling. `README.md` says how an account is set up.
 
 mod api;
+mod link;
 mod parse;
 mod poll;
 mod send;
@@ -13,18 +14,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use model::id::ConversationId;
 use model::outbound::{Declaration, Join, Outbound};
+use model::time::Moment;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::channel::{BadSignature, Channel, Input, Parsed, PullError, Sent, Unparsed};
+use crate::channel::{BadSignature, Channel, Input, Invitation, Parsed, PullError, Sent, Unparsed};
 use crate::limit::Pace;
 use crate::list::{self, AccountSettings, Surroundings};
 use crate::media::{Fetch, Unfetched};
 use crate::pull::Source;
 use api::Api;
-use parse::Groups;
+use link::Links;
+use parse::Reading;
 
 /// Carries the secret that we gave Telegram with the webhook's address.
 const SECRET_TOKEN: &str = "x-telegram-bot-api-secret-token";
@@ -36,6 +40,8 @@ struct Settings {
     /// The bot's token, as BotFather gave it.
     token: SecretString,
     mode: Mode,
+    /// The bot's name, without `@`: with it links to the bot can be made.
+    username: Option<String>,
     /// What a webhook must carry; two during rotation. The first is told to Telegram.
     #[serde(default)]
     webhook_secrets: Vec<SecretString>,
@@ -68,7 +74,8 @@ struct Telegram {
     api: Api,
     mode: Mode,
     secrets: Vec<SecretString>,
-    reading: Groups,
+    reading: Reading,
+    username: Option<String>,
     poll_seconds: u64,
     /// Where Telegram finds this account of ours.
     own_url: String,
@@ -90,6 +97,9 @@ pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<A
     if !secrets.iter().all(|secret| is_secret(secret.expose_secret())) {
         return Err("webhook_secrets: a secret has 16 to 256 of A-Z, a-z, 0-9, - and _".to_owned());
     }
+    if settings.username.as_deref().is_some_and(|name| !is_username(name)) {
+        return Err("username: the bot's, without @, as in https://t.me/username".to_owned());
+    }
     if !(1..=50).contains(&settings.poll_seconds) {
         return Err("poll_seconds: 1 to 50".to_owned());
     }
@@ -104,10 +114,22 @@ pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<A
         api,
         mode: settings.mode,
         secrets: settings.webhook_secrets,
-        reading: Groups(settings.groups),
+        reading: Reading {
+            groups: settings.groups,
+            links: Links {
+                keys: surroundings.keys.clone(),
+                account: account.name.clone(),
+            },
+        },
+        username: settings.username,
         poll_seconds: settings.poll_seconds,
         own_url: format!("{}/in/{}", surroundings.public_url, account.name),
     }))
+}
+
+fn is_username(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (4..=32).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 /// What Telegram takes for one, and long enough not to be guessed.
@@ -139,6 +161,7 @@ impl Channel for Telegram {
             quotes: true,
             max_attachment_bytes: Some(send::MAX_FILE_BYTES),
             join: Join::Open,
+            invites: self.username.is_some(),
             ..Declaration::default()
         }
     }
@@ -193,6 +216,11 @@ impl Channel for Telegram {
         self.api.file(source).await
     }
 
+    fn invitation(&self, conversation: &ConversationId, now: Moment) -> Option<Invitation> {
+        let username = self.username.as_ref()?;
+        Some(self.reading.links.to(username, conversation, now))
+    }
+
     fn send_deadline(&self) -> Duration {
         send::DEADLINE + Pace::PATIENCE
     }
@@ -206,7 +234,15 @@ impl Telegram {
     async fn try_account(&self) -> Result<Vec<String>, String> {
         let ask = async |method: &str, asked| self.api.ask(method, asked).await.map_err(|failure| failure.to_string());
         let bot = ask("getMe", json!({})).await?;
-        let mut lines = vec![format!("the bot @{} answers", bot["username"].as_str().unwrap_or("?"))];
+        let name = bot["username"].as_str().unwrap_or("?");
+        if let Some(declared) = self
+            .username
+            .as_ref()
+            .filter(|declared| !declared.eq_ignore_ascii_case(name))
+        {
+            return Err(format!("username: the bot is called {name}, not {declared}"));
+        }
+        let mut lines = vec![format!("the bot @{name} answers")];
         if let (Mode::Webhook, Some(secret)) = (self.mode, self.secrets.first()) {
             let asked = json!({
                 "url": self.own_url,

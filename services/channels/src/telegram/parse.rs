@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use model::change::{Change, MessageChange, Reacting};
 use model::contact::Party;
 use model::event::{Attachment, Automatic, ConsentChange, Message};
-use model::evidence::Evidence;
+use model::evidence::{Evidence, Opened};
 use model::inbound::{Inbound, Realm, What};
 use model::time::Moment;
 use serde_json::{Map, Value, json};
 
+use super::link::Links;
 use super::update::{self, Chat, Update, User};
 use crate::channel::{Answer, Input, Parsed, Unparsed};
 use crate::media::file_name;
@@ -63,17 +64,31 @@ const UNREAD: &[&str] = &[
     "giveaway",
 ];
 
-/// Which chats an account listens to, beside those with one person.
-pub struct Groups(pub Vec<i64>);
+/// What an account reads, and by what.
+pub struct Reading {
+    /// Groups that it listens to, beside the chats with one person.
+    pub groups: Vec<i64>,
+    pub links: Links,
+}
 
-impl Groups {
+impl Reading {
     fn has(&self, chat: &Chat) -> bool {
-        chat.r#type == "private" || self.0.contains(&chat.id)
+        is_private(chat) || self.groups.contains(&chat.id)
+    }
+
+    /// Whose link this person has followed here. In a group it is not only theirs.
+    fn opened(&self, told: &update::Message, at: Moment) -> Option<Opened> {
+        let parameter = start_parameter(told).filter(|_| is_private(&told.chat))?;
+        self.links.opened(parameter, at)
     }
 }
 
+fn is_private(chat: &Chat) -> bool {
+    chat.r#type == "private"
+}
+
 /// One update.
-pub fn parse(groups: &Groups, input: &Input) -> Result<Parsed, Unparsed> {
+pub fn parse(reading: &Reading, input: &Input) -> Result<Parsed, Unparsed> {
     let parts: Map<String, Value> = serde_json::from_slice(&input.body).map_err(|error| parked(&error))?;
     let kinds: Vec<&str> = parts
         .keys()
@@ -90,19 +105,22 @@ pub fn parse(groups: &Groups, input: &Input) -> Result<Parsed, Unparsed> {
     let events = match update {
         Update {
             message: Some(message), ..
-        } if groups.has(&message.chat) => received(&message, unread),
+        } if reading.has(&message.chat) => {
+            let opened = reading.opened(&message, input.received_at);
+            received(&message, unread, opened)
+        }
         Update {
             edited_message: Some(message),
             ..
-        } if groups.has(&message.chat) => edited(id, &message),
+        } if reading.has(&message.chat) => edited(id, &message),
         Update {
             message_reaction: Some(reaction),
             ..
-        } if groups.has(&reaction.chat) => reacted(id, &reaction),
+        } if reading.has(&reaction.chat) => reacted(id, &reaction),
         Update {
             my_chat_member: Some(membership),
             ..
-        } if groups.has(&membership.chat) => consented(id, &membership),
+        } if reading.has(&membership.chat) => consented(id, &membership),
         Update {
             callback_query: Some(query),
             ..
@@ -110,7 +128,7 @@ pub fn parse(groups: &Groups, input: &Input) -> Result<Parsed, Unparsed> {
             // Telegram takes a call of its API for an answer; without this one the
             // button goes on turning.
             answer = json!({ "method": "answerCallbackQuery", "callback_query_id": query.id }).to_string();
-            pressed(groups, &query)
+            pressed(reading, &query)
         }
         _ => Vec::new(),
     };
@@ -149,11 +167,12 @@ fn unread(parts: &Map<String, Value>) -> Option<&'static str> {
     UNREAD.iter().copied().find(|kind| message.get(kind).is_some())
 }
 
-fn received(told: &update::Message, unread: Option<&str>) -> Vec<Inbound> {
-    let Some(message) = message(told, unread) else {
+fn received(told: &update::Message, unread: Option<&str>, opened: Option<Opened>) -> Vec<Inbound> {
+    let Some(mut message) = message(told, unread) else {
         // Somebody joined, a title was changed, a message was pinned.
         return Vec::new();
     };
+    message.evidence.opened = opened;
     let album = told
         .media_group_id
         .as_ref()
@@ -170,7 +189,7 @@ fn received(told: &update::Message, unread: Option<&str>) -> Vec<Inbound> {
     if let Some(album) = &album {
         events.extend(of_album(told, album, &name, text, attachments));
     }
-    if is_start && told.chat.r#type == "private" {
+    if is_start && is_private(&told.chat) {
         let consent = ConsentChange {
             thread: thread(told),
             given: true,
@@ -265,8 +284,7 @@ fn reacted(update_id: i64, told: &update::Reaction) -> Vec<Inbound> {
 /// Who blocks the bot wants no more; who starts it again, or lets it into the group
 /// again, does.
 fn consented(update_id: i64, told: &update::Membership) -> Vec<Inbound> {
-    let is_private = told.chat.r#type == "private";
-    let (given, reason) = match (told.new_chat_member.status.as_str(), is_private) {
+    let (given, reason) = match (told.new_chat_member.status.as_str(), is_private(&told.chat)) {
         ("kicked" | "left", true) => (false, "blocked the bot"),
         ("kicked" | "left", false) => (false, "removed the bot from the group"),
         ("member" | "administrator", true) => (true, "started the bot"),
@@ -292,8 +310,8 @@ fn consented(update_id: i64, told: &update::Membership) -> Vec<Inbound> {
 }
 
 /// A button under a message was pressed: what stands on it is what was said.
-fn pressed(groups: &Groups, told: &update::CallbackQuery) -> Vec<Inbound> {
-    let Some(under) = told.message.as_ref().filter(|message| groups.has(&message.chat)) else {
+fn pressed(reading: &Reading, told: &update::CallbackQuery) -> Vec<Inbound> {
+    let Some(under) = told.message.as_ref().filter(|message| reading.has(&message.chat)) else {
         return Vec::new();
     };
     let data = told.data.as_deref().unwrap_or_default();
@@ -585,7 +603,10 @@ fn parked(reason: &impl std::fmt::Display) -> Unparsed {
 
 #[cfg(test)]
 mod tests {
+    use model::id::{ConversationId, MessageId};
+
     use super::*;
+    use crate::signature::Keys;
 
     fn input(body: &str) -> Input {
         Input {
@@ -598,7 +619,40 @@ mod tests {
     }
 
     fn parse_one(body: &str) -> Result<Parsed, Unparsed> {
-        parse(&Groups(vec![-1_001_234_567_890]), &input(body))
+        parse(&reading(), &input(body))
+    }
+
+    fn reading() -> Reading {
+        Reading {
+            groups: vec![-1_001_234_567_890],
+            links: Links {
+                keys: Keys::new(vec![vec![1; 32]]).unwrap(),
+                account: "bot".to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_link_is_opened_by_one_person_alone() {
+        let conversation = ConversationId::begun_by(&MessageId::authored("agnes", "1"));
+        let invitation = reading().links.to("bikes_bot", &conversation, Moment::from_ms(0));
+        let (_, token) = invitation.url.split_once("start=").unwrap();
+        let check = |kind: &str, text: &str, expected: bool| {
+            let chat = json!({ "id": -1_001_234_567_890_i64, "type": kind });
+            let update = json!({ "update_id": 1, "message": { "message_id": 7, "date": 0, "chat": chat,
+                "from": { "id": 5, "is_bot": false, "first_name": "Ann" }, "text": text } });
+            let events = parse_one(&update.to_string()).unwrap().events;
+            let What::Message(message) = &events[0].what else {
+                panic!("{events:?}");
+            };
+            let opened = expected.then(|| Opened::Conversation(conversation.clone()));
+            assert_eq!(message.evidence.opened, opened, "{kind} {text}");
+        };
+        check("private", &format!("/start {token}"), true);
+        check("supergroup", &format!("/start@bikes_bot {token}"), false);
+        check("private", &format!("/help {token}"), false);
+        check("private", token, false);
+        check("private", &format!("/start {token}x"), false);
     }
 
     /// Each update of `testdata/` and what is made of it. To renew a snapshot, delete

@@ -4,8 +4,8 @@
 use crate::contact::{Claim, Contact, Identity, Owned, Proof, normalise};
 use crate::context::{Changes, Context};
 use crate::event::{Event, Message};
-use crate::evidence::Verdict;
-use crate::id::{ContactId, MessageId};
+use crate::evidence::{Opened, Verdict};
+use crate::id::{ContactId, ConversationId, MessageId};
 use crate::time::Moment;
 
 /// Schemes of which a person may have several. Of any other that a channel vouches
@@ -68,6 +68,13 @@ pub(super) fn whose(
     if let Some((contact, _, proof)) = &answered {
         whose.is_one_with(contact, proof, context, now);
     }
+    if let Some(Opened::Conversation(conversation_id)) = &message.evidence.opened {
+        let proof = Proof::Linked {
+            message_id: message_id.clone(),
+            conversation_id: conversation_id.clone(),
+        };
+        whose.opens(conversation_id, &(message.sender.identity(), proof), context, now);
+    }
     for (identity, proof) in &proven {
         if own.is_some_and(|(own, _)| own == identity) {
             continue;
@@ -117,12 +124,12 @@ fn vouched(message_id: &MessageId, message: &Message) -> Vec<(Identity, Proof)> 
         if is_new {
             let (message_id, identity) = (message_id.clone(), identity.clone());
             let proof = match &message.evidence.opened {
-                Some(question) => Proof::Opened {
+                Some(Opened::Message(question)) => Proof::Opened {
                     message_id,
                     question: question.clone(),
                     identity: identity.clone(),
                 },
-                None => Proof::Vouched {
+                Some(Opened::Conversation(_)) | None => Proof::Vouched {
                     message_id,
                     identity: identity.clone(),
                 },
@@ -264,6 +271,23 @@ impl Whose {
         }
     }
 
+    /// Who opens the link of a conversation is its contact, if it is known who that is:
+    /// nobody whose address was never proven, and nobody else whom this channel knows,
+    /// for then the link has come into other hands.
+    fn opens(&mut self, id: &ConversationId, opener: &(Identity, Proof), context: &Context, now: Moment) {
+        let conversation = context.conversations.get(id);
+        let contact = conversation.and_then(|known| context.circles.contacts.get(&known.contact_id));
+        let why = match contact {
+            None => "there is no such conversation",
+            Some(contact) if !contact.identity.verified => "nothing proves who its contact is",
+            Some(contact) if is_other_user(&contact.id, std::slice::from_ref(opener), context) => {
+                "its contact is somebody else here"
+            }
+            Some(contact) => return self.is_one_with(&contact.id, &opener.1, context, now),
+        };
+        self.lines.push(format!("{id}: its link was opened, but {why}"));
+    }
+
     /// Keeps the addresses that nobody vouches for.
     fn claims(&mut self, event: &Event, message_id: &MessageId, message: &Message, proven: &[(Identity, Proof)]) {
         let is_proven = |scheme: &str, address: &str| {
@@ -294,6 +318,7 @@ impl Proof {
             Self::Sender { .. } => "the sender's verified address",
             Self::Vouched { .. } => "an identity that the channel vouches for",
             Self::Opened { .. } => "a link that was opened in a message that went to this address alone",
+            Self::Linked { .. } => "a link for the other's conversation, which was opened",
             Self::Answered { .. } => "an answer to a message that went to this address alone",
             Self::Person { .. } => "the word of a person of the desk",
         }

@@ -25,7 +25,7 @@ pub(super) async fn read(connection: &mut Connection, asked: &Asked, context: &m
         context.circles.add(found);
         read_sent_to(connection, context).await?;
     }
-    read_callers(connection, asked, context).await?;
+    read_partners(connection, asked, context).await?;
     let members = read_members(connection, context.circles.contacts.values()).await?;
     context.circles.add(members);
     if asked.is_vouched || !context.claims.is_empty() {
@@ -38,19 +38,21 @@ pub(super) async fn read(connection: &mut Connection, asked: &Asked, context: &m
     Ok(())
 }
 
-/// Whose calls have ended.
-async fn read_callers(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+/// Whose calls have ended, and whose links were opened.
+async fn read_partners(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     let references = asked
         .called
         .iter()
         .filter_map(|id| context.external_ids.get(id))
         .flatten();
-    let conversations = references.filter_map(|reference| context.conversations.get(&reference.conversation_id));
-    let callers: BTreeSet<&ContactId> = conversations.map(|conversation| &conversation.contact_id).collect();
-    if callers.is_empty() {
+    let called = references.map(|reference| &reference.conversation_id);
+    let conversations = called.chain(&asked.opened);
+    let conversations = conversations.filter_map(|id| context.conversations.get(id));
+    let partners: BTreeSet<&ContactId> = conversations.map(|conversation| &conversation.contact_id).collect();
+    if partners.is_empty() {
         return Ok(());
     }
-    let found = read_contacts(connection, callers).await?;
+    let found = read_contacts(connection, partners).await?;
     context.circles.add(found);
     Ok(())
 }

@@ -9,7 +9,7 @@ use model::contact::merge::{Circles, Undone};
 use model::contact::{Claim, Identity, Party, Proof};
 use model::context::{Changes, Context};
 use model::event::{Body, Event};
-use model::evidence::Evidence;
+use model::evidence::{Evidence, Opened};
 use model::id::{ContactId, ConversationId, MergeId, MessageId};
 use model::outbound::Join;
 
@@ -209,6 +209,20 @@ async fn a_context_has_whole_persons(database: &Database) {
     );
     assert!(found.circles.are_parted(&contact(3), &contact(4)));
     assert_eq!(found.circles.merges.len(), 2);
+    // So it does if somebody has opened the link of a conversation.
+    let mut opener = event(9, "3@example.org");
+    if let Body::MessageReceived(message) = &mut opener.body {
+        let conversation = ConversationId::begun_by(&message_id(2));
+        message.evidence.opened = Some(Opened::Conversation(conversation));
+    }
+    let opened = context(&store, &opener).await;
+    assert_eq!(opened.contacts, found.contacts);
+    assert_eq!(opened.circles.merges, found.circles.merges);
+    assert!(
+        opened
+            .conversations
+            .contains_key(&ConversationId::begun_by(&message_id(2)))
+    );
 }
 
 async fn a_context_has_what_an_answer_proves(database: &Database) {

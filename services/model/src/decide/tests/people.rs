@@ -9,8 +9,8 @@ use crate::contact::merge::Undone;
 use crate::contact::{Identity, Party, Proof};
 use crate::context::Changes;
 use crate::event::{Automatic, Event, Message};
-use crate::evidence::Evidence;
-use crate::id::{ContactId, MessageId};
+use crate::evidence::{Evidence, Opened};
+use crate::id::{ContactId, ConversationId, MessageId};
 
 /// A verified identity, or with `?` at its end one that is only claimed.
 fn party(text: &str) -> Party {
@@ -204,7 +204,7 @@ fn a_link_that_was_opened_shows_as_the_evidence() {
         let mut desk = Desk::new(json!([]));
         desk.hear(before);
         let mut message = of("s:1 email:a");
-        message.evidence.opened = Some(question.clone());
+        message.evidence.opened = Some(Opened::Message(question.clone()));
         let changes = desk.receive(&desk.event("bot", "opened", message));
         assert_eq!(desk.persons(), ["email:a s:1"], "{before:?}");
         let proofs: Vec<&Proof> = changes.merges.values().map(|merge| &merge.row.proof).collect();
@@ -216,6 +216,60 @@ fn a_link_that_was_opened_shows_as_the_evidence() {
         desk.part_all();
         assert_eq!(desk.persons(), ["email:a", "s:1"], "{before:?}");
     }
+}
+
+#[test]
+fn who_opens_the_link_of_a_conversation_is_its_contact() {
+    let check = |messages: &[&str], opener: &str, expected: &[&str], line: &str| {
+        let mut desk = Desk::new(json!([]));
+        let begun = desk.hear(messages).remove(0);
+        let mut message = of(opener);
+        let id = begun.messages[0].conversation_id.clone();
+        message.evidence.opened = Some(Opened::Conversation(id));
+        message.automatic = Some(Automatic::Command);
+        let changes = desk.receive(&desk.event("bot", "opened", message));
+        assert_eq!(desk.persons(), expected, "{messages:?} {opener}");
+        let lines = &changes.traces[0].threading;
+        let has_line = lines.iter().any(|known| known.contains(line));
+        assert!(has_line, "{messages:?} {opener}: {lines:?}");
+    };
+    let joined = "one person, by a link for the other's conversation";
+    check(&["s:1"], "t:5", &["s:1 t:5"], joined);
+    check(&["s:1", "t:5"], "t:5", &["s:1 t:5"], joined);
+    check(&["s:1 email:a"], "t:5 phone:+1", &["email:a phone:+1 s:1 t:5"], joined);
+    // Who is somebody else there has got the link from its contact.
+    let stranger = "its contact is somebody else here";
+    check(&["s:1 t:5"], "t:6", &["s:1 t:5", "t:6"], stranger);
+    check(
+        &["s:1 t:5", "t:6 email:a"],
+        "t:6",
+        &["email:a t:6", "s:1 t:5"],
+        stranger,
+    );
+    // An unverified contact may be anybody.
+    check(&["s:1?"], "t:5", &["s:1?", "t:5"], "nothing proves who its contact is");
+    // Parted they stay, however often it is opened.
+    let mut desk = Desk::new(json!([]));
+    let begun = desk.hear(&["s:1"]).remove(0);
+    for (n, expected) in [("first", (1, 1)), ("second", (0, 2))] {
+        let mut message = of("t:5");
+        message.evidence.opened = Some(Opened::Conversation(begun.messages[0].conversation_id.clone()));
+        let event = desk.event("bot", n, message);
+        let opened = desk.receive(&event);
+        assert_eq!((opened.merges.len(), desk.persons().len()), expected, "{n}");
+        if n == "first" {
+            desk.part_all();
+        }
+    }
+    let unknown = ConversationId::begun_by(&MessageId::authored("agnes", "k1"));
+    let mut message = of("t:5");
+    message.evidence.opened = Some(Opened::Conversation(unknown));
+    let event = desk.event("bot", "unknown", message);
+    let lines = &desk.receive(&event).traces[0].threading;
+    assert!(
+        lines.iter().any(|line| line.contains("no such conversation")),
+        "{lines:?}"
+    );
 }
 
 #[test]
