@@ -41,6 +41,10 @@ const PULLED_PATIENCE: Duration = Duration::from_secs(30);
 /// A longer thread key is replaced by its hash.
 const MAX_THREAD_KEY_BYTES: usize = 200;
 
+/// What could not be read, in the derivation of its event's id.
+const PARK: &str = "parked";
+const QUARANTINE: &str = "quarantined";
+
 /// The header by which the gateway hands the trace on; not kept with the input.
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
@@ -105,36 +109,35 @@ impl Inbox {
         account: &str,
         channel: &str,
         input: Input,
-        events: Vec<Inbound>,
+        mut events: Vec<Inbound>,
         arrival: Arrival,
     ) -> Result<(), bus::Error> {
         let begun = Instant::now();
-        let mut named = Vec::with_capacity(events.len());
-        for mut inbound in events {
+        for inbound in &mut events {
             if inbound.external_id.trim().is_empty() {
-                let reason = "the channel found no external id in it";
-                self.park(account, channel, &input, reason, arrival).await?;
-            } else if let What::Parked { reason } = &inbound.what {
-                let piece = piece(&input, inbound.raw.take());
-                self.park(account, channel, &piece, reason, arrival).await?;
-            } else {
-                named.push(inbound);
+                let reason = "the channel found no external id in it".to_owned();
+                inbound.what = What::Parked { reason };
             }
         }
         let (traceparent, received_at) = (traceparent(&input), input.received_at);
-        let mut stamped = Vec::with_capacity(named.len());
+        let mut stamped = Vec::with_capacity(events.len());
         let mut blobs = Vec::new();
-        let raws = raws(input, &mut named);
-        for (mut inbound, raw) in named.into_iter().zip(raws) {
+        let raws = raws(input, &mut events);
+        for (mut inbound, raw) in events.into_iter().zip(raws) {
             blobs.append(&mut inbound.blobs);
             stamped.push(stamp(account, channel, raw, received_at, inbound, &traceparent));
         }
-        let count = stamped.len() as u64;
+        let parked = stamped.iter().filter(|event| matches!(event.body, Body::Parked { .. }));
+        let parked = parked.map(|event| tracing::warn!(account.name = account, event.id = event.id, "input parked"));
+        let (parked, count) = (parked.count() as u64, stamped.len() as u64);
         try_join_all(blobs.into_iter().map(|bytes| self.bus.blobs().put(bytes))).await?;
         try_join_all(stamped.into_iter().map(|event| self.publish(event, arrival))).await?;
         bus::abort::at("published");
         let labels = AccountLabels::new(account, channel);
-        self.counts.accepted.get_or_create(&labels).inc_by(count);
+        self.counts.accepted.get_or_create(&labels).inc_by(count - parked);
+        if parked > 0 {
+            self.counts.parked.get_or_create(&labels).inc_by(parked);
+        }
         let took = begun.elapsed().as_secs_f64();
         self.counts.accept_duration.get_or_create(&labels).observe(took);
         Ok(())
@@ -152,7 +155,7 @@ impl Inbox {
         let body = Body::Parked {
             reason: reason.to_owned(),
         };
-        let event = unparsed("parked", account, channel, input, body);
+        let event = unparsed(PARK, account, channel, input, body);
         tracing::warn!(account.name = account, event.id = event.id, "input parked");
         self.publish(event, arrival).await?;
         self.counts
@@ -174,7 +177,7 @@ impl Inbox {
         let body = Body::Quarantined {
             reason: reason.to_owned(),
         };
-        let event = unparsed("quarantined", account, channel, input, body);
+        let event = unparsed(QUARANTINE, account, channel, input, body);
         let published = self.bus.publish_unspooled(event, QUARANTINE_PATIENCE);
         let counter = match tokio::time::timeout(QUARANTINE_PATIENCE, published).await {
             Ok(Ok(())) => &self.counts.quarantined,
@@ -310,7 +313,8 @@ fn stamp(account: &str, channel: &str, raw: Raw, received_at: Moment, inbound: I
 }
 
 fn unparsed(what: &str, account: &str, channel: &str, input: &Input, body: Body) -> Event {
-    let id = event_id(&[what, account, channel, &fingerprint(input)]);
+    let raw = to_raw(input.clone());
+    let id = unread_id(what, account, channel, &raw);
     Event {
         thread_key: thread_key(account, &id),
         id,
@@ -320,31 +324,25 @@ fn unparsed(what: &str, account: &str, channel: &str, input: &Input, body: Body)
         received_at: input.received_at,
         provider_sequence: None,
         traceparent: Some(traceparent(input)),
-        raw: to_raw(input.clone()),
+        raw,
         body,
     }
 }
 
-/// An input that has only this piece of the whole.
-fn piece(input: &Input, raw: Option<Vec<u8>>) -> Input {
-    let mut piece = input.clone();
-    if let Some(raw) = raw {
-        piece.body = raw.into();
-    }
-    piece
-}
-
-/// The same for a repeat of the same input, which its sender signs anew with
-/// another time.
-fn fingerprint(input: &Input) -> String {
-    let mut bytes = sha256_hex(&input.body);
-    for (name, value) in &input.headers {
-        let changes = name == TRACEPARENT || name.contains("timestamp") || name.contains("signature");
+/// The id of what nobody could read: the same for a repeat of the same input, which its
+/// sender signs anew with another time.
+fn unread_id(what: &str, account: &str, channel: &str, raw: &Raw) -> String {
+    let mut bytes = match &raw.content {
+        RawContent::Inline(content) => sha256_hex(content),
+        RawContent::Blob { sha256, .. } => sha256.clone(),
+    };
+    for (name, value) in &raw.headers {
+        let changes = name.contains("timestamp") || name.contains("signature");
         if !changes {
             bytes.push_str(&format!("\n{name}:{value}"));
         }
     }
-    sha256_hex(bytes.as_bytes())
+    event_id(&[what, account, channel, &sha256_hex(bytes.as_bytes())])
 }
 
 fn thread_key(account: &str, thread: &str) -> String {
