@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::harness::desk::{SOON, conversation, text};
+use tests::harness::ops::metrics;
 use tests::harness::settings::SLACK_SOCKET;
 use tests::harness::vendor::{delivered, mend};
 use tests::harness::wait::{eventually, until};
@@ -35,7 +36,9 @@ pub async fn run(world: &World) -> Result<()> {
         "{:?}",
         slack.refusals()
     );
+    the_token_is_revoked(world, &slack).await?;
     over_a_socket(world).await?;
+    a_reader_hides_no_broken_token(world).await?;
     the_reader_is_killed(world).await?;
     let said = world.command(&["check", "--live", ACCOUNT]).await?;
     ensure!(said.contains("support in the workspace The stories"), "{said}");
@@ -375,8 +378,8 @@ async fn the_strange_is_kept(world: &World, slack: &Slack) -> Result<()> {
         ensure!(answer.status == 200, "{answer:?}");
     }
     post(slack, "home", json!({ "type": "app_home_opened", "user": "U1" })).await?;
-    let uninstalled = event("uninstalled", json!({ "type": "app_uninstalled" }));
-    ensure!(slack.post(ACCOUNT, &uninstalled).await?.status == 200, "not taken");
+    let limited = json!({ "type": "app_rate_limited", "team_id": "T1", "minute_rate_limited": 1_518_467_820 });
+    ensure!(slack.post(ACCOUNT, &limited).await?.status == 200, "not taken");
     until("both are kept, once", SOON, async || {
         let parked = world.desk.list("/v1/parked").await?;
         let ours = parked
@@ -384,7 +387,8 @@ async fn the_strange_is_kept(world: &World, slack: &Slack) -> Result<()> {
             .filter(|input| input["account"] == ACCOUNT && input["quarantined"] == false);
         let mut reasons: Vec<_> = ours.map(|input| input["reason"].to_string()).collect();
         reasons.sort();
-        let is_expected = reasons.len() == 2 && reasons[0].contains("not known") && reasons[1].contains("taken out");
+        let is_expected =
+            reasons.len() == 2 && reasons[0].contains("lets events fall") && reasons[1].contains("not known");
         ensure!(is_expected, "{reasons:?}");
         Ok(true)
     })
@@ -402,6 +406,76 @@ async fn a_wrong_secret_is_mended(world: &World, slack: &Slack) -> Result<()> {
     }
     mend(world, "slack-wrong", SIGNING_SECRET).await?;
     world.desk.ticket("slack-wrong", said).await?;
+    Ok(())
+}
+
+/// What is wrong with an account, as soon as it says this; nothing: all is well.
+async fn account_says(world: &World, name: &str, expected: Option<&str>) -> Result<()> {
+    until(&format!("{name} says {expected:?}"), SOON * 2, async || {
+        let accounts = world.desk.list("/v1/accounts").await?;
+        let account = accounts.iter().find(|account| account["name"] == name);
+        let error = account.context("no such account")?["error"].as_str();
+        Ok(match (error, expected) {
+            (Some(error), Some(expected)) => error.contains(expected),
+            (error, expected) => error == expected,
+        })
+    })
+    .await
+}
+
+/// Slack says so before anything fails; what leaves again makes the account whole.
+async fn the_token_is_revoked(world: &World, slack: &Slack) -> Result<()> {
+    let asked = ask(world, slack, 75, "Are you still in business?").await?;
+    let revoked = json!({ "type": "tokens_revoked", "tokens": { "oauth": [], "bot": ["UBOT"] } });
+    slack.revoke(true);
+    post(slack, "revoked", revoked).await?;
+    account_says(world, ACCOUNT, Some("token was revoked")).await?;
+    let up = format!("tributary_account_up{{account=\"{ACCOUNT}\"}} 0");
+    until("it alarms", SOON, async || {
+        let all: Vec<String> = world.processes().await.iter().map(|one| one.ops.clone()).collect();
+        for ops in &all {
+            if metrics(ops).await?.contains(&up) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+    .await?;
+    slack.revoke(false);
+    let reply = world.desk.reply(&asked, "slack-75", "We are.").await?;
+    delivered(world, &reply, "sent").await?;
+    account_says(world, ACCOUNT, None).await
+}
+
+/// The socket is well, and says so; that nothing can be sent shows all the same.
+async fn a_reader_hides_no_broken_token(world: &World) -> Result<()> {
+    let slack = &world.slack;
+    let tell = async |number: u32, said: &str| {
+        slack.tell(
+            "events_api",
+            &event(said, direct(&format!("U{number}"), &at(number), said)),
+        );
+        let ticket = world.desk.ticket(SLACK_SOCKET, said).await?;
+        Ok::<_, anyhow::Error>(conversation(&ticket)?.to_owned())
+    };
+    let (first, second) = (tell(86, "May I come in?").await?, tell(87, "Is the door open?").await?);
+    slack.revoke(true);
+    world.desk.reply(&first, "slack-86", "Please do.").await?;
+    account_says(world, SLACK_SOCKET, Some("token_revoked")).await?;
+    let (opened, _) = slack.sockets();
+    slack.part("warning");
+    until("there is another socket", SOON, async || Ok(slack.sockets().0 > opened)).await?;
+    // Whatever the reader had to say of itself stands before this.
+    let number = slack.tell("events_api", &event("late", direct("U86", &at(88), "Hello?")));
+    acknowledged(slack, &[number]).await?;
+    account_says(world, SLACK_SOCKET, Some("token_revoked")).await?;
+    slack.revoke(false);
+    let reply = world.desk.reply(&second, "slack-87", "It is.").await?;
+    delivered(world, &reply, "sent").await?;
+    account_says(world, SLACK_SOCKET, None).await?;
+    // The first answer would wait for minutes.
+    let status = world.desk.delete(&format!("/v1/conversations/{first}")).await?;
+    ensure!(status == 204, "{status}");
     Ok(())
 }
 

@@ -56,6 +56,7 @@ pub(crate) fn encode(event: Event) -> Encoded {
         Body::MessageChanged(_) => "message_changed",
         Body::ConsentChanged(_) => "consent_changed",
         Body::WatermarkMoved(_) => "watermark_moved",
+        Body::AccountBroken { .. } => "account_broken",
         Body::Parked { .. } => "parked",
         Body::Quarantined { .. } => "quarantined",
     };

@@ -44,6 +44,10 @@ const STORE_WAIT: Duration = Duration::from_secs(1);
 /// After a stop, so long what is under way may take.
 const FINISH: Duration = Duration::from_secs(8);
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A broken account with nothing to send is tried out so often.
+const TRY_EVERY: Duration = Duration::from_secs(300);
+/// What that may take, for messages wait for it.
+const TRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -201,6 +205,7 @@ impl Deliverer {
         }
         // Tasks of their own, so that they go on while we claim; dropped, they end.
         let mut sending = JoinSet::new();
+        let mut trying = tokio::time::interval(TRY_EVERY);
         while !stop.is_cancelled() {
             let free = AT_ONCE.saturating_sub(sending.len());
             let claimed = match self.claim(account, lease, free).await {
@@ -225,6 +230,7 @@ impl Deliverer {
                     }
                 },
                 changed = due.changed() => if changed.is_err() { break },
+                _ = trying.tick() => self.try_if_broken(account).await,
             }
         }
         let finishing = async {
@@ -322,23 +328,36 @@ impl Deliverer {
         }
     }
 
-    /// The account's state, where no reader tells it.
+    /// What an outcome says of the account. A message that failed for good is to blame
+    /// itself.
     async fn note(&self, account: &Account, settlement: &Settlement) {
-        if account.channel.pulls() {
-            return;
-        }
         let error = match settlement {
             Settlement::Sent { .. } => None,
-            Settlement::Failed { error } | Settlement::Retry { error, .. } | Settlement::Uncertain { error } => {
-                Some(error.as_str())
-            }
+            Settlement::Failed { .. } => return,
+            Settlement::Retry { error, .. } | Settlement::Uncertain { error } => Some(error.as_str()),
         };
         self.seen(&account.plan.name, error).await;
     }
 
+    /// Asks the vendor whether a broken account works again, where no message shows it.
+    async fn try_if_broken(&self, account: &Account) {
+        let name = &account.plan.name;
+        if !self.store.is_broken_and_idle(name).await.unwrap_or(false) {
+            return;
+        }
+        let works = tokio::select! {
+            () = self.stop.cancelled() => return,
+            tried = timeout(TRY_TIMEOUT, account.channel.try_out()) => matches!(tried, Ok(Some(Ok(_)))),
+        };
+        if works {
+            tracing::info!(account.name = name, "the account works again");
+            self.seen(name, None).await;
+        }
+    }
+
     /// For pages only, so its failure stops nothing.
     async fn seen(&self, account: &str, error: Option<&str>) {
-        if let Err(error) = self.store.account_seen(account, error, 0, now()).await {
+        if let Err(error) = self.store.account_sent(account, error, now()).await {
             tracing::warn!(account.name = account, %error, "state of account not written");
         }
     }

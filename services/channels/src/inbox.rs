@@ -293,10 +293,12 @@ fn stamp(account: &str, channel: &str, raw: Raw, received_at: Moment, inbound: I
             let id = event_id(&["watermark", realm, channel, &external_id]);
             (id, Body::WatermarkMoved(text::fit_watermark(watermark)))
         }
-        What::Parked { reason } => (
-            event_id(&["parked", account, channel, &external_id]),
-            Body::Parked { reason },
-        ),
+        What::Broken { reason } => {
+            let id = event_id(&["broken", realm, channel, &external_id]);
+            (id, Body::AccountBroken { reason })
+        }
+        // Its own id may be wrong: what it is counts.
+        What::Parked { reason } => (unread_id(PARK, account, channel, &raw), Body::Parked { reason }),
     };
     Event {
         id,

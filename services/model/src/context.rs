@@ -155,6 +155,8 @@ pub struct Changes {
     /// Messages of ours to be sent.
     pub outbox: Vec<OutboxEntry>,
     pub parked: Vec<ParkedInput>,
+    /// Accounts by which nothing leaves any more, since when and why.
+    pub broken_accounts: BTreeMap<String, (Moment, String)>,
     pub traces: Vec<Trace>,
     pub automatic_replies: Vec<AutomaticReply>,
     pub announcements: Vec<Announcement>,
@@ -319,6 +321,7 @@ impl Changes {
         self.changed_messages.extend(later.changed_messages);
         self.outbox.extend(later.outbox);
         self.parked.extend(later.parked);
+        self.broken_accounts.extend(later.broken_accounts);
         self.traces.extend(later.traces);
         self.automatic_replies.extend(later.automatic_replies);
         self.announcements.extend(later.announcements);

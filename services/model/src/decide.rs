@@ -39,6 +39,10 @@ pub fn decide(event: &Event, context: &Context, now: Moment) -> Changes {
         Body::MessageChanged(told) => change::decide_change(event, told, context, now),
         Body::ConsentChanged(told) => change::decide_consent(event, told, context),
         Body::WatermarkMoved(watermark) => decide_watermark(event, watermark, context),
+        Body::AccountBroken { reason } => Changes {
+            broken_accounts: [(event.account.clone(), (event.received_at, reason.clone()))].into(),
+            ..Changes::default()
+        },
         Body::Parked { reason } => park(event, reason, false),
         Body::Quarantined { reason } => park(event, reason, true),
     }

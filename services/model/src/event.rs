@@ -53,6 +53,8 @@ pub enum Body {
     ConsentChanged(ConsentChange),
     /// A provider says how far everything of ours in a thread has come.
     WatermarkMoved(Watermark),
+    /// The vendor says that nothing leaves by the account until a person mends it.
+    AccountBroken { reason: String },
     /// Input that could not be parsed or applied; the reason is for operators.
     Parked { reason: String },
     /// Input whose signature was wrong.
@@ -381,6 +383,7 @@ impl Event {
             | Body::MessageChanged(_)
             | Body::ConsentChanged(_)
             | Body::WatermarkMoved(_)
+            | Body::AccountBroken { .. }
             | Body::Parked { .. }
             | Body::Quarantined { .. } => None,
         }

@@ -38,6 +38,11 @@ pub enum What {
     Changed(Box<MessageChange>),
     Consent(ConsentChange),
     Watermark(Watermark),
+    /// The vendor says that nothing leaves by the account until a person mends it: the
+    /// token was revoked, the app taken out.
+    Broken {
+        reason: String,
+    },
     /// A piece of a larger input that cannot be read: kept for a person (C6), while
     /// the others go on.
     Parked {

@@ -1,6 +1,6 @@
 //! What channels tell of their accounts: kind, declaration, state, cursor.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
 
 use model::context::AccountPlan;
@@ -8,6 +8,7 @@ use model::outbound::Declaration;
 use model::time::Moment;
 
 use crate::book::{count_change, lock_book};
+use crate::connection::Connection;
 use crate::lease::{Lease, holds};
 use crate::sql::{get, json, moment_if_any, rows, sql, to_json};
 use crate::{Error, Store};
@@ -21,7 +22,8 @@ pub struct Account {
     pub last_seen_at: Option<Moment>,
     /// Owner of its lease, if it is leased.
     pub held_by: Option<String>,
-    /// What is wrong with it now; `None` if nothing.
+    /// What is wrong with it now: with reading it, or else with sending; `None` if
+    /// nothing.
     pub error: Option<String>,
     pub error_at: Option<Moment>,
     /// What is still to be fetched, where the channel can tell.
@@ -74,7 +76,8 @@ impl Store {
     /// All declared accounts, by name.
     pub async fn accounts(&self) -> Result<Vec<Account>, Error> {
         let statement = sql(
-            "SELECT a.plan, a.declaration, a.last_seen_at, a.error, a.error_at, a.waiting,
+            "SELECT a.plan, a.declaration, a.last_seen_at, COALESCE(a.error, a.sending_error) AS error,
+                 CASE WHEN a.error IS NULL THEN a.sending_error_at ELSE a.error_at END AS error_at, a.waiting,
                  COALESCE(p.owner, d.owner) AS held_by
              FROM accounts AS a
              LEFT JOIN leases AS p ON p.name = 'pull:' || a.name AND p.owner <> ''
@@ -96,7 +99,7 @@ impl Store {
         .await
     }
 
-    /// Notes contact (`error` `None`) or trouble with the provider.
+    /// Notes contact (`error` `None`) or trouble with the provider, while its source is read.
     pub async fn account_seen(&self, name: &str, error: Option<&str>, waiting: i64, at: Moment) -> Result<(), Error> {
         let doing = "noting an account's state";
         let error = error.map(|text| text.replace('\0', ""));
@@ -116,6 +119,40 @@ impl Store {
         .execute(&mut transaction)
         .await?;
         transaction.commit(doing).await
+    }
+
+    /// The same while messages are sent; neither says anything of the other.
+    pub async fn account_sent(&self, name: &str, error: Option<&str>, at: Moment) -> Result<(), Error> {
+        let doing = "noting an account's state";
+        let error = error.map(|text| text.replace('\0', ""));
+        let error_at = error.as_ref().map(|_| at);
+        let seen_at = if error.is_none() { Some(at) } else { None };
+        let mut transaction = self.begin(doing).await?;
+        sql(
+            "UPDATE accounts SET last_seen_at = COALESCE($1, last_seen_at), sending_error = $2, sending_error_at = $3
+             WHERE name = $4",
+            doing,
+        )
+        .bind(seen_at)
+        .bind(error)
+        .bind(error_at)
+        .bind(name)
+        .execute(&mut transaction)
+        .await?;
+        transaction.commit(doing).await
+    }
+
+    /// Whether sending is broken, and nothing waits to be sent that would show when it
+    /// works again.
+    pub async fn is_broken_and_idle(&self, name: &str) -> Result<bool, Error> {
+        let statement = sql(
+            "SELECT name FROM accounts WHERE name = $1 AND sending_error IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM outbox WHERE account = $1)",
+            "reading an account's state",
+        )
+        .bind(name);
+        let found: Vec<String> = self.read_all(statement, |row| get(row, "name")).await?;
+        Ok(!found.is_empty())
     }
 
     /// The account's cursor (JSON of the channel's own).
@@ -162,4 +199,21 @@ impl Store {
             .map(|row| Ok((get(row, "external_id")?, get(row, "messages")?)))
             .collect()
     }
+}
+
+/// What vendors say of accounts.
+pub(crate) async fn note_broken(
+    connection: &mut Connection,
+    broken: &BTreeMap<String, (Moment, String)>,
+) -> Result<(), Error> {
+    let mut statement = rows(
+        "UPDATE accounts AS t SET sending_error = v.column2, sending_error_at = v.column3
+         FROM {rows} WHERE t.name = v.column1",
+        "noting broken accounts",
+    );
+    for (name, (at, reason)) in broken {
+        statement.push(vec![name.as_str().into(), reason.as_str().into(), (*at).into()]);
+    }
+    statement.execute(connection).await?;
+    Ok(())
 }

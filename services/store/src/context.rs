@@ -134,7 +134,7 @@ impl Asked {
                     asked.threads.insert(thread.clone());
                     asked.watermarks.insert(thread);
                 }
-                Body::Parked { .. } | Body::Quarantined { .. } => {}
+                Body::AccountBroken { .. } | Body::Parked { .. } | Body::Quarantined { .. } => {}
             }
         }
         asked

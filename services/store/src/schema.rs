@@ -21,6 +21,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (8, include_str!("../migrations/0008_sequence.sql")),
     (9, include_str!("../migrations/0009_lists.sql")),
     (ROOM, include_str!("../migrations/0010_room.sql")),
+    (11, include_str!("../migrations/0011_sending.sql")),
 ];
 
 /// The version that began to count uses of blobs.

@@ -19,7 +19,7 @@ use model::id::{ConversationId, TicketId};
 
 use crate::connection::Connection;
 use crate::sql::{Rows, Value, rows, to_json};
-use crate::{Error, announcements, changes};
+use crate::{Error, accounts, announcements, changes};
 
 /// Writes all of it. `false`: somebody else wrote first, and all is to be rolled back.
 pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Result<bool, Error> {
@@ -45,6 +45,7 @@ pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Res
     changes::update_messages(connection, &changes.changed_messages).await?;
     messages::insert_outbox(connection, changes).await?;
     parked::insert(connection, &changes.parked).await?;
+    accounts::note_broken(connection, &changes.broken_accounts).await?;
     media::insert(connection, changes).await?;
     insert_traces(connection, changes).await?;
     insert_automatic_replies(connection, changes).await?;

@@ -2,6 +2,7 @@
 //! socket is opened.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -54,6 +55,9 @@ async fn call(
     };
     if bearer(&headers) != Some(wanted) {
         return server.refuse(&method, "invalid_auth");
+    }
+    if wanted == BOT_TOKEN && server.state.is_revoked.load(Ordering::Relaxed) {
+        return server.refuse(&method, "token_revoked");
     }
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let form = match fields(media_type.unwrap_or_default(), &body) {

@@ -6,6 +6,7 @@ mod events;
 mod socket;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -59,6 +60,8 @@ pub(crate) struct State {
     /// By id.
     pub uploads: Mutex<BTreeMap<String, Upload>>,
     pub sockets: socket::Sockets,
+    /// The bot's token is worth nothing.
+    pub is_revoked: AtomicBool,
 }
 
 impl Slack {
@@ -78,6 +81,11 @@ impl Slack {
     /// What it has taken, in order.
     pub fn posted(&self) -> Vec<Posted> {
         lock(&self.state.posted).clone()
+    }
+
+    /// The bot's token is worth nothing, or something again.
+    pub fn revoke(&self, is_revoked: bool) {
+        self.state.is_revoked.store(is_revoked, Ordering::Relaxed);
     }
 
     /// Why it refused what it refused.

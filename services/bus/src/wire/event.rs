@@ -34,6 +34,7 @@ pub(super) fn event_to_proto(event: Event) -> pb::Event {
             until: Some(moment_to_proto(watermark.until)),
             state: watermark.state.as_str().to_owned(),
         }),
+        Body::AccountBroken { reason } => pb::event::Body::AccountBroken(pb::AccountBroken { reason }),
         Body::Parked { reason } => pb::event::Body::Parked(pb::Parked { reason }),
         Body::Quarantined { reason } => pb::event::Body::Quarantined(pb::Quarantined { reason }),
     };
@@ -60,6 +61,7 @@ pub(super) fn event_from_proto(event: pb::Event) -> Result<Event, String> {
         | Body::MessageChanged(_)
         | Body::ConsentChanged(_)
         | Body::WatermarkMoved(_)
+        | Body::AccountBroken { .. }
         | Body::Parked { .. }
         | Body::Quarantined { .. } => is_event_id(&event.id),
     };
@@ -114,6 +116,7 @@ fn body_from_proto(body: pb::event::Body) -> Result<Body, String> {
             until: moment_from_proto(watermark.until)?,
             state: DeliveryState::parse(&watermark.state).ok_or("unknown delivery state")?,
         }),
+        pb::event::Body::AccountBroken(broken) => Body::AccountBroken { reason: broken.reason },
         pb::event::Body::Parked(parked) => Body::Parked { reason: parked.reason },
         pb::event::Body::Quarantined(quarantined) => Body::Quarantined {
             reason: quarantined.reason,

@@ -148,6 +148,10 @@ fn bodies() -> Vec<Body> {
             change,
         }))
     }))
+    // New ones come last, so that the names in `testdata/` stay.
+    .chain([Body::AccountBroken {
+        reason: "revoked".to_owned(),
+    }])
     .collect()
 }
 

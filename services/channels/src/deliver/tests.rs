@@ -545,6 +545,29 @@ async fn a_panic_costs_one_attempt_and_no_account() {
 }
 
 #[tokio::test]
+async fn a_broken_account_is_tried_out_until_it_works() {
+    let mut house = House::open(Receiver::default()).await;
+    for account in house.accounts.values_mut() {
+        account.channel = Arc::new(Declares {
+            channel: account.channel.clone(),
+            resend_safe: true,
+            panics: Mutex::default(),
+        });
+    }
+    let error = async || house.store.accounts().await.unwrap().remove(0).error;
+    house.store.account_sent("shop", Some("revoked"), now()).await.unwrap();
+    assert_eq!(error().await.as_deref(), Some("revoked"));
+    let (stop, delivering) = house.deliver("one");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while error().await.is_some() {
+        assert!(Instant::now() < deadline, "it stays broken");
+        sleep(Duration::from_millis(20)).await;
+    }
+    stop.cancel();
+    delivering.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_fault_of_the_store_ends_delivery() {
     let house = House::open(Receiver::default()).await;
     let folder = tempfile::tempdir().unwrap();
@@ -593,6 +616,10 @@ impl Channel for Declares {
 
     async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent {
         self.channel.send(outbound, files).await
+    }
+
+    async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
+        Some(Ok(Vec::new()))
     }
 
     fn send_deadline(&self) -> Duration {

@@ -7,6 +7,7 @@ use model::event::{Attachment, Automatic, DeliveryReport, DeliveryState, Message
 use model::evidence::Evidence;
 use model::id::MessageId;
 use model::inbound::{Inbound, What};
+use model::time::Moment;
 use serde_json::Value;
 
 use super::mrkdwn;
@@ -85,15 +86,26 @@ pub fn parse(told: &Value) -> Result<Vec<Inbound>, Unparsed> {
         "message" | "app_mention" => message(told, event),
         "reaction_added" => reacted(told, event, Reacting::Added),
         "reaction_removed" => reacted(told, event, Reacting::Removed),
-        "app_uninstalled" | "app_uninstalled_team" => Err(parked("the app was taken out of the workspace")),
+        "app_uninstalled" | "app_uninstalled_team" => broken(told, "the app was taken out of the workspace"),
         "tokens_revoked" => match event["tokens"]["bot"].as_array() {
             // Somebody's own, which we do not use.
             Some(bots) if bots.is_empty() => Ok(Vec::new()),
-            _ => Err(parked("the app's token was revoked")),
+            _ => broken(told, "the app's token was revoked"),
         },
         kind if is_listed(IGNORED, kind) => Ok(Vec::new()),
         _ => Err(parked("Slack sent an event of a kind that is not known here")),
     }
+}
+
+/// Nothing leaves any more until a person has seen to it.
+fn broken(told: &Value, reason: &str) -> Result<Vec<Inbound>, Unparsed> {
+    let what = What::Broken {
+        reason: reason.to_owned(),
+    };
+    let seconds = told["event_time"].as_i64();
+    let at = seconds.map(|seconds| Moment::from_ms(seconds.saturating_mul(1_000)));
+    // Without an id it is parked.
+    Ok(vec![inbound(text(told, "event_id").to_owned(), "app", at, what)])
 }
 
 /// The conversation's name: a person's direct messages, or one thread of a channel.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use model::context::{AccountPlan, Queue};
+use model::context::{AccountPlan, Changes, Queue};
 use model::outbound::{Declaration, Join};
 use model::rule::{Actions, Rule};
 use model::time::Moment;
@@ -211,6 +211,31 @@ async fn accounts_come_and_go(database: &Database) {
     drop(lease);
     store.account_seen("sales", None, 0, at(3)).await.unwrap();
     assert_eq!(store.accounts().await.unwrap()[0].error, None);
+    // What is wrong with sending stands beside what is wrong with reading.
+    let error = async || {
+        let sales = store.accounts().await.unwrap().remove(0);
+        (sales.error, sales.error_at)
+    };
+    let says = |words: &str, second| (Some(words.to_owned()), Some(at(second)));
+    store.account_sent("sales", Some("token revoked"), at(4)).await.unwrap();
+    store.account_seen("sales", None, 0, at(5)).await.unwrap();
+    assert_eq!(error().await, says("token revoked", 4));
+    assert!(store.is_broken_and_idle("sales").await.unwrap());
+    store.account_seen("sales", Some("no route"), 1, at(6)).await.unwrap();
+    assert_eq!(error().await, says("no route", 6));
+    store.account_sent("sales", None, at(7)).await.unwrap();
+    assert_eq!(error().await, says("no route", 6));
+    assert!(!store.is_broken_and_idle("sales").await.unwrap());
+    store.account_seen("sales", None, 0, at(8)).await.unwrap();
+    // A vendor's word counts at once.
+    let told = Changes {
+        broken_accounts: [("sales".to_owned(), (at(9), "taken out".to_owned()))].into(),
+        ..Changes::default()
+    };
+    store.commit(&told).await.unwrap();
+    assert_eq!(error().await, says("taken out", 9));
+    store.account_sent("sales", None, at(10)).await.unwrap();
+    assert_eq!(error().await, (None, None));
 
     store.declare_accounts(&[account("support")]).await.unwrap();
     assert_eq!(store.accounts().await.unwrap().len(), 1);

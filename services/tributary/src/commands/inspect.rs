@@ -141,6 +141,7 @@ fn describe(account: &Account, event: &Inbound) -> Value {
         What::Changed(told) => line["changed"] = json!(told),
         What::Consent(told) => line["consent"] = json!(told),
         What::Watermark(watermark) => line["watermark"] = json!(watermark),
+        What::Broken { reason } => line["broken"] = json!(reason),
         What::Parked { reason } => line["parked"] = json!(reason),
     }
     line

@@ -165,11 +165,6 @@ fn what_is_no_concern_of_ours_is_taken_and_the_unknown_kept() {
         r#"{"type":"tokens_revoked","tokens":{"oauth":["U1"],"bot":[]}}"#,
         "0 events",
     );
-    check(
-        r#"{"type":"tokens_revoked","tokens":{"bot":["UBOT"]}}"#,
-        "token was revoked",
-    );
-    check(r#"{"type":"app_uninstalled"}"#, "taken out of the workspace");
     check(r#"{"type":"one_that_may_come"}"#, "not known");
     check(r#"{}"#, "not known");
     let message = |subtype: &str| {
@@ -185,6 +180,25 @@ fn what_is_no_concern_of_ours_is_taken_and_the_unknown_kept() {
     check(&message("").replace("C1", ""), "channel is missing");
     check(&message("").replace("1.000001", "1.0001"), "ts is missing");
     check(&message("message_deleted"), "which message");
+}
+
+#[test]
+fn the_end_of_the_app_breaks_its_account() {
+    let check = |event: &str, expected: &str| {
+        let events = told(serde_json::from_str(event).unwrap()).unwrap().events;
+        let [Inbound { what, .. }] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        let reason = expected.to_owned();
+        assert_eq!(*what, What::Broken { reason }, "{event}");
+    };
+    let revoked = "the app's token was revoked";
+    check(r#"{"type":"tokens_revoked","tokens":{"bot":["UBOT"]}}"#, revoked);
+    check(r#"{"type":"tokens_revoked"}"#, revoked);
+    check(
+        r#"{"type":"app_uninstalled"}"#,
+        "the app was taken out of the workspace",
+    );
 }
 
 #[test]
