@@ -289,7 +289,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Meta takes the message and never answers.
+    /// Meta takes the message and never answers; that it shows it to us tells.
     async fn nobody_knows_whether_it_left(&self) -> Result<()> {
         let words = format!("Is anybody there at all? ({})", self.product.mark);
         let asked = self.ask(40, 40, &words, 0).await?;
@@ -297,17 +297,19 @@ impl<'a> Stage<'a> {
         self.meta.moods.will([Mood::Stalls]);
         let answer = self.answer(&asked, "40", "Yes.").await?;
         let message = self.taken(before + 1).await?;
-        if message["message"]["metadata"].is_null() {
-            // Nothing tells: a person decides, later.
-            let path = format!("/v1/messages/{}", text(&answer, "id")?);
-            let shown = self.world.desk.get(&path).await?;
-            ensure!(shown["delivery"] != "sent", "{shown}");
-            return Ok(());
+        // It is shown to us: by our name of it, where that travels, else by its words.
+        let mut own = json!({ "mid": message["id"], "text": "Yes." });
+        if let Some(name) = message["message"].get("metadata") {
+            own["metadata"] = name.clone();
         }
-        let own = json!({ "mid": message["id"], "text": "Yes.", "metadata": message["message"]["metadata"] });
-        self.happens(&[echo(self.product.id, &self.user(40), &own, true)])
-            .await?;
+        for _ in 0..2 {
+            self.happens(&[echo(self.product.id, &self.user(40), &own, true)])
+                .await?;
+        }
         delivered(self.world, &answer, "sent").await?;
+        self.happens(&[self.said(41, 40, "Thank you", 0)]).await?;
+        let messages = self.world.desk.messages_at_least(&asked, 3).await?;
+        ensure!(messages.len() == 3, "it stands twice: {messages:?}");
         Ok(())
     }
 

@@ -83,6 +83,9 @@ pub struct Context {
     /// Our own messages that have left and are not read yet, by (account, thread name),
     /// where the batch moves a watermark.
     pub unread: HashMap<(String, String), Vec<MessageReference>>,
+    /// Our own messages that are being sent or may have been, by (account, thread name),
+    /// where the batch has one of ours that was written elsewhere: it may be the same.
+    pub in_flight: HashMap<(String, String), Vec<(MessageReference, Message)>>,
     /// Our own messages that the batch quotes by signed Message-ID.
     pub signed_messages: HashMap<MessageId, MessageReference>,
     /// Conversations by (account, thread name).
@@ -148,6 +151,8 @@ pub struct Changes {
     pub also_arrived_at: Vec<(MessageId, String)>,
     /// Moves a message of ours forward; a state that is not ahead changes nothing.
     pub deliveries: Vec<(MessageId, DeliveryReport)>,
+    /// What vendors call messages of ours.
+    pub named: Vec<(MessageId, String)>,
     /// What happened to messages, by the change's id.
     pub message_changes: BTreeMap<String, RecordedChange>,
     /// How messages stand after it.
@@ -317,6 +322,7 @@ impl Changes {
         self.messages.extend(later.messages);
         self.also_arrived_at.extend(later.also_arrived_at);
         self.deliveries.extend(later.deliveries);
+        self.named.extend(later.named);
         self.message_changes.extend(later.message_changes);
         self.changed_messages.extend(later.changed_messages);
         self.outbox.extend(later.outbox);
@@ -376,10 +382,20 @@ impl Context {
         for (message_id, report) in &decision.deliveries {
             let unread = self.unread.values_mut().flatten();
             let named = self.external_ids.get_mut(&report.external_id).into_iter().flatten();
-            for reference in unread.chain(named) {
+            let in_flight = self.in_flight.values_mut().flatten();
+            let in_flight = in_flight.map(|(reference, _)| reference);
+            for reference in unread.chain(named).chain(in_flight) {
                 if reference.message_id == *message_id {
                     reference.delivery = Some(report.state);
                 }
+            }
+        }
+        for (message_id, name) in &decision.named {
+            let in_flight = self.in_flight.values().flatten();
+            let mut ours = in_flight.filter(|(reference, _)| reference.message_id == *message_id);
+            if let Some((reference, _)) = ours.next() {
+                let known = self.external_ids.entry(name.clone()).or_default();
+                known.push(reference.clone());
             }
         }
         for (id, replacing) in &decision.conversations {

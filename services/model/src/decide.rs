@@ -16,7 +16,7 @@ mod whose;
 
 use crate::change::Changed;
 use crate::contact::{Identity, Party, normalise};
-use crate::context::{Changes, Context, ParkedInput, Replacing};
+use crate::context::{Changes, Context, MessageReference, ParkedInput, Replacing};
 use crate::conversation::{Conversation, Direction, StoredMessage};
 use crate::event::{Body, DeliveryReport, DeliveryState, Event, Message, Watermark};
 use crate::evidence::{Verdict, weigh};
@@ -192,26 +192,36 @@ fn decide_watermark(event: &Event, watermark: &Watermark, context: &Context) -> 
     };
     let mut row = conversation.clone();
     for reference in context.unread.get(&thread).into_iter().flatten() {
-        let is_behind = reference
-            .delivery
-            .is_some_and(|state| watermark.state.rank() > state.rank());
-        if !is_behind || reference.occurred_at > watermark.until {
-            continue;
+        if reference.occurred_at <= watermark.until {
+            move_on(event, reference, watermark.state, &mut row, &mut changes);
         }
-        let report = DeliveryReport {
-            external_id: reference.message_id.to_string(),
-            state: watermark.state,
-            error: None,
-        };
-        let kind = format!("message.{}", watermark.state.as_str());
-        let announcement = row.announce(&kind, &reference.message_id, event.occurred_at);
-        changes.announcements.push(announcement);
-        changes.deliveries.push((reference.message_id.clone(), report));
     }
     if !changes.deliveries.is_empty() {
         changes.replace_conversation(conversation.version, row);
     }
     changes
+}
+
+/// Moves a message of ours forward, if it is not there already.
+fn move_on(
+    event: &Event,
+    reference: &MessageReference,
+    state: DeliveryState,
+    conversation: &mut Conversation,
+    changes: &mut Changes,
+) {
+    if reference.delivery.is_none_or(|known| known.rank() >= state.rank()) {
+        return;
+    }
+    let report = DeliveryReport {
+        external_id: reference.message_id.to_string(),
+        state,
+        error: None,
+    };
+    let kind = format!("message.{}", state.as_str());
+    let announcement = conversation.announce(&kind, &reference.message_id, event.occurred_at);
+    changes.announcements.push(announcement);
+    changes.deliveries.push((reference.message_id.clone(), report));
 }
 
 /// The conversation that the message joins by evidence, or a new one.

@@ -45,8 +45,9 @@ struct Asked {
     called: BTreeSet<String>,
     /// (account, thread name).
     threads: BTreeSet<(String, String)>,
-    /// Of these, those whose watermark moves.
+    /// Of these, those whose watermark moves, and those where we wrote elsewhere.
     watermarks: BTreeSet<(String, String)>,
+    echoes: BTreeSet<(String, String)>,
     conversations: BTreeSet<ConversationId>,
     senders: BTreeSet<Identity>,
     /// Senders, and whoever else they may prove to be.
@@ -146,6 +147,9 @@ impl Asked {
             for external_id in &message.external_ids {
                 self.add_external_id(external_id);
             }
+            if let Some(thread) = &message.evidence.thread {
+                self.echoes.insert((event.account.clone(), thread.clone()));
+            }
         }
         let evidence = &message.evidence;
         self.signed_messages.extend(evidence.signed_messages.iter().cloned());
@@ -187,6 +191,8 @@ impl Asked {
 }
 
 async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    // Before the names: what leaves this list in between has one.
+    read_in_flight(connection, asked, context).await?;
     read_messages(connection, asked, context).await?;
     read_accounts(connection, context).await?;
     read_external_ids(connection, asked, context).await?;
@@ -197,6 +203,8 @@ async fn read(connection: &mut Connection, asked: &Asked, context: &mut Context)
 
     let mut reachable = asked.conversations.clone();
     reachable.extend(context.threads.values().cloned());
+    let in_flight = context.in_flight.values().flatten();
+    reachable.extend(in_flight.map(|(reference, _)| reference.conversation_id.clone()));
     let by_external_id = context.external_ids.values().flatten();
     let references = context.signed_messages.values().chain(by_external_id);
     reachable.extend(references.map(|reference| reference.conversation_id.clone()));
@@ -359,6 +367,28 @@ async fn read_unread(connection: &mut Connection, asked: &Asked, context: &mut C
     for row in &statement.all(connection).await? {
         let thread = (get(row, "account")?, get(row, "thread_name")?);
         context.unread.entry(thread).or_default().push(reference(row)?);
+    }
+    Ok(())
+}
+
+/// What is on its way, or may be, where we wrote elsewhere.
+async fn read_in_flight(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
+    let mut statement = rows(
+        "SELECT c.thread_name, m.id, m.conversation_id, m.account, m.delivery, m.occurred_at, m.content FROM {rows}
+         JOIN conversations AS c ON c.account = v.column1 AND c.thread_name = v.column2
+         JOIN messages AS m ON m.conversation_id = c.id AND m.account = c.account
+         LEFT JOIN outbox AS o ON o.message_id = m.id
+         WHERE (o.state = 'sending' OR m.delivery = 'uncertain') AND m.erased_at IS NULL
+         ORDER BY m.occurred_at, m.id",
+        "reading messages that are being sent",
+    );
+    for (account, thread) in &asked.echoes {
+        statement.push(vec![account.into(), thread.into()]);
+    }
+    for row in &statement.all(connection).await? {
+        let thread = (get(row, "account")?, get(row, "thread_name")?);
+        let ours = (reference(row)?, json(row, "content")?);
+        context.in_flight.entry(thread).or_default().push(ours);
     }
     Ok(())
 }

@@ -38,6 +38,11 @@ pub(crate) async fn write(connection: &mut Connection, changes: &Changes) -> Res
         return Ok(false);
     }
     contacts::insert_claims(connection, changes).await?;
+    let named = changes
+        .named
+        .iter()
+        .map(|(message_id, name)| (name.as_str(), message_id));
+    insert_external_ids(connection, named.collect()).await?;
     messages::insert_accounts(connection, &changes.also_arrived_at).await?;
     messages::move_deliveries(connection, &changes.deliveries).await?;
     messages::take_back_arrived(connection, &changes.deliveries).await?;

@@ -1,9 +1,12 @@
 //! A message of ours that was not written here: by people at the vendor's own inbox,
 //! or by another program. It is part of the conversation, and an answer like any
 //! other; nothing is sent.
+//!
+//! Vendors tell of what we sent ourselves in the same way, perhaps before they answer
+//! us, so that nobody knows their id of it yet: then its words tell.
 
 use crate::change::Changed;
-use crate::context::{Changes, Context};
+use crate::context::{Changes, Context, MessageReference};
 use crate::conversation::{Direction, StoredMessage};
 use crate::event::{DeliveryState, Event, Message};
 use crate::evidence::weigh;
@@ -15,6 +18,9 @@ use super::{change, find_conversation, whose};
 
 /// As who it was written by is called.
 const AUTHOR: &str = "elsewhere";
+
+/// Shorter ones leave in one piece, by every vendor that tells us of our messages.
+const PIECE_BYTES: usize = 1_000;
 
 /// Puts it into the conversation with its contact. What we sent ourselves comes back
 /// this way too, and changes nothing.
@@ -32,6 +38,13 @@ pub(super) fn decide(
         .filter_map(|id| context.external_ids.get(id));
     if known.flatten().any(|reference| reference.account == event.account) {
         return changes;
+    }
+    if let Some((ours, is_whole)) = in_flight(event, message, context) {
+        return if is_whole {
+            left(event, message, ours, context)
+        } else {
+            changes
+        };
     }
     let Some(contact) = message.identities.first() else {
         return super::park(event, "a message of ours without a contact", false);
@@ -83,5 +96,43 @@ pub(super) fn decide(
     change::adopt_early(&stored, context, &mut changes);
     changes.messages.push(stored);
     changes.replace_conversation(expected_version, conversation);
+    changes
+}
+
+/// The message of ours on its way in this conversation that this is, or is a part of;
+/// and whether it is all of it.
+fn in_flight<'a>(event: &Event, message: &Message, context: &'a Context) -> Option<(&'a MessageReference, bool)> {
+    let thread = message.evidence.thread.clone()?;
+    let on_their_way = context.in_flight.get(&(event.account.clone(), thread))?;
+    let said = message.text.trim();
+    on_their_way.iter().find_map(|(reference, ours)| {
+        let words = ours.text.trim();
+        let is_file = said.is_empty() && !message.attachments.is_empty();
+        let (is_part, is_whole) = match is_file {
+            true => (
+                !ours.attachments.is_empty(),
+                words.is_empty() && ours.attachments.len() == 1,
+            ),
+            false => (
+                words == said || (words.len() > PIECE_BYTES && words.contains(said)),
+                words == said && ours.attachments.is_empty(),
+            ),
+        };
+        (is_part && (is_file || !said.is_empty())).then_some((reference, is_whole))
+    })
+}
+
+/// It has left, under this name, whatever becomes of the vendor's answer.
+fn left(event: &Event, message: &Message, ours: &MessageReference, context: &Context) -> Changes {
+    let mut changes = Changes::default();
+    let names = message.external_ids.iter();
+    changes.named = names.map(|name| (ours.message_id.clone(), name.clone())).collect();
+    if let Some(conversation) = context.conversations.get(&ours.conversation_id) {
+        let mut row = conversation.clone();
+        super::move_on(event, ours, DeliveryState::Sent, &mut row, &mut changes);
+        if !changes.deliveries.is_empty() {
+            changes.replace_conversation(conversation.version, row);
+        }
+    }
     changes
 }

@@ -14,8 +14,8 @@ use crate::contact::Party;
 use crate::context::{AccountPlan, Book, Changes, Context, Queue};
 use crate::conversation::Direction;
 use crate::event::{
-    Automatic, Body, ConsentChange, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent, Recipient,
-    Watermark,
+    Attachment, Automatic, Body, ConsentChange, DeliveryReport, DeliveryState, Event, Message, Raw, RawContent,
+    Recipient, Watermark,
 };
 use crate::evidence::Evidence;
 use crate::id::{MessageId, TicketId};
@@ -653,6 +653,57 @@ fn what_we_wrote_elsewhere_answers_and_opens_nothing() {
     let ours = MessageId::authored("agnes", "k1");
     desk.we_sent(&asked, &ours, "m3");
     assert!(desk.receive(&from_elsewhere(&desk, "m3")).is_empty());
+}
+
+#[test]
+fn what_we_are_sending_is_known_by_its_words() {
+    let message = |(text, files): (&str, usize)| Message {
+        text: text.to_owned(),
+        attachments: vec![Attachment::default(); files],
+        ..from("unused", true)
+    };
+    let check = |ours: (&str, usize), said: (&str, usize), expected: &str| {
+        let mut desk = Desk::new(json!([]));
+        let asked = desk.receive(&in_thread(&desk));
+        let reference = crate::context::MessageReference {
+            message_id: MessageId::authored("agnes", "k1"),
+            conversation_id: asked.messages[0].conversation_id.clone(),
+            account: "bot".to_owned(),
+            delivery: Some(DeliveryState::Uncertain),
+            occurred_at: desk.now,
+        };
+        let thread = ("bot".to_owned(), "t".to_owned());
+        desk.context.in_flight.insert(thread, vec![(reference, message(ours))]);
+        let mut event = from_elsewhere(&desk, "m2");
+        if let Body::MessageReceived(shown) = &mut event.body {
+            let Message { text, attachments, .. } = message(said);
+            (shown.text, shown.attachments) = (text, attachments);
+        }
+        let changes = desk.receive(&event);
+        let found = match (changes.messages.len(), changes.deliveries.len(), changes.named.len()) {
+            (0, 1, 1) => "all of it",
+            (0, 0, 0) => "a part",
+            (1, 0, 0) => "another",
+            _ => panic!("{changes:?}"),
+        };
+        assert_eq!(found, expected, "{ours:?} {said:?}");
+        if found == "all of it" {
+            assert!(desk.receive(&event).is_empty(), "twice is once");
+        }
+    };
+    let long = "A sentence of many. ".repeat(60);
+    check(("Yes.", 0), ("Yes.", 0), "all of it");
+    check(("Yes. ", 0), (" Yes.", 0), "all of it");
+    check(("Yes.", 0), ("No.", 0), "another");
+    check(("Yes, we do.", 0), ("Yes", 0), "another");
+    check(("Yes.", 0), ("", 1), "another");
+    check((&long, 0), ("A sentence of many.", 0), "a part");
+    check((&long, 0), ("A sentence of few.", 0), "another");
+    check(("See here.", 1), ("See here.", 0), "a part");
+    check(("See here.", 1), ("", 1), "a part");
+    check(("", 1), ("", 1), "all of it");
+    check(("", 2), ("", 1), "a part");
+    check(("", 1), ("", 0), "another");
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! Claiming, sending, settling.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use model::contact::Party;
 use model::context::{Changes, Replacing};
 use model::conversation::Conversation;
-use model::event::{DeliveryReport, DeliveryState};
+use model::event::{Body, DeliveryReport, DeliveryState};
 use model::id::MessageId;
 use model::time::Moment;
 
 use sqlx::any::AnyRow;
 
-use super::given::{announcement, arrival, at, reply};
+use super::given::{TOPIC, announcement, arrival, at, event, reply};
 use crate::Store;
 use crate::lease::Lease;
 use crate::outbox::{Claimed, Settlement, lease_name};
@@ -24,6 +26,7 @@ on_both!(
     an_old_fence_settles_and_claims_nothing,
     a_report_that_overtook_the_settlement_stays,
     a_message_that_arrived_is_not_tried_again,
+    what_is_on_its_way_is_seen_where_we_wrote_elsewhere,
     people_settle_and_resend,
     an_unreadable_message_fails_by_itself,
     a_message_that_is_not_even_text_fails_by_itself,
@@ -71,6 +74,59 @@ async fn state(store: &Store, number: u64) -> Option<DeliveryState> {
 
 async fn claim(store: &Store, lease: &Lease, now: Moment) -> Vec<Claimed> {
     store.claim_outbox("support", lease.fence, now, 10).await.unwrap()
+}
+
+async fn what_is_on_its_way_is_seen_where_we_wrote_elsewhere(database: &Database) {
+    let store = database.store().await;
+    let mut changes = arrival(1);
+    for replacing in changes.conversations.values_mut() {
+        replacing.row.thread_name = Some("user 1".to_owned());
+    }
+    store.commit(&changes).await.unwrap();
+    let conversation = changes.conversations.into_values().next().unwrap().row;
+    store.commit(&reply(11, &conversation)).await.unwrap();
+    let lease = store.hold_lease(&lease_name("support"), "worker", PERIOD).await;
+    let mut echo = event(9, "1@example.org");
+    if let Body::MessageReceived(message) = &mut echo.body {
+        message.sender.scheme = Party::OURS.to_owned();
+        message.evidence.thread = Some("user 1".to_owned());
+    }
+    let in_flight = async || {
+        let context = store.context(Arc::default(), TOPIC, 0, &[&echo]).await.unwrap();
+        let all = context.in_flight.into_values().flatten();
+        all.map(|(reference, ours)| (reference.message_id, ours.text))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(in_flight().await, [], "it has not left yet");
+    let claimed = claim(&store, &lease, at(1)).await;
+    let text = claimed[0].outbound.text.clone();
+    assert_eq!(in_flight().await, [(reply_id(11), text.clone())]);
+    let uncertain = Settlement::Uncertain {
+        error: "no answer".to_owned(),
+    };
+    assert!(
+        store
+            .settle_outbox(&reply_id(11), lease.fence, &uncertain, at(2))
+            .await
+            .unwrap()
+    );
+    assert_eq!(in_flight().await, [(reply_id(11), text)]);
+    let told = Changes {
+        named: vec![(reply_id(11), "m_1".to_owned())],
+        deliveries: vec![(
+            reply_id(11),
+            DeliveryReport {
+                external_id: "m_1".to_owned(),
+                state: DeliveryState::Sent,
+                error: None,
+            },
+        )],
+        ..Changes::default()
+    };
+    store.commit(&told).await.unwrap();
+    assert_eq!(in_flight().await, []);
+    let known = store.known_external_ids(&["m_1".to_owned()]).await.unwrap();
+    assert_eq!(known.get("m_1"), Some(&1));
 }
 
 async fn a_conversation_sends_in_order(database: &Database) {
