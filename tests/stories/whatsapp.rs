@@ -12,7 +12,7 @@ use tests::harness::wait::{eventually, until};
 use tests::harness::world::World;
 use tests::vendors::Mood;
 use tests::vendors::meta::{
-    APP_SECRET, BUSINESS_ID, Meta, NUMBER_ID, PICTURE, VERIFY_TOKEN, user_id, whatsapp, whatsapp_message,
+    APP_SECRET, BUSINESS_ID, Meta, NUMBER_ID, PICTURE, VERIFY_TOKEN, moments_ago, user_id, whatsapp, whatsapp_message,
     whatsapp_status,
 };
 
@@ -27,10 +27,12 @@ pub async fn run(world: &World) -> Result<()> {
     meta_is_busy_and_fails(world, &meta, &asked).await?;
     a_batch_in_any_order(world, &meta).await?;
     a_file_comes(world, &meta).await?;
+    a_colleague_answers_in_the_app(world, &meta, &asked).await?;
     nobody_knows_whether_it_left(world, &meta).await?;
     the_window_closes(world, &meta).await?;
     an_answer_fails(world, &meta).await?;
     a_user_without_a_number(world, &meta).await?;
+    a_user_by_other_digits(world, &meta).await?;
     a_wrong_secret_is_mended(world, &meta).await?;
     the_account_is_tried_out(world, &meta).await
 }
@@ -264,6 +266,32 @@ async fn a_file_comes(world: &World, meta: &Meta) -> Result<()> {
     Ok(())
 }
 
+/// In the app of the number itself: it stands in the conversation, and is not sent.
+async fn a_colleague_answers_in_the_app(world: &World, meta: &Meta, asked: &str) -> Result<()> {
+    let before = meta.messages().len();
+    let echo = json!({ "from": "15550001111", "to": "15553330001", "id": "wamid.35", "type": "text",
+        "timestamp": (moments_ago(0) / 1_000).to_string(), "text": { "body": "I have called them." } });
+    let mut posted = whatsapp(&json!({ "message_echoes": [echo] }));
+    posted["entry"][0]["changes"][0]["field"] = json!("smb_message_echoes");
+    for _ in 0..2 {
+        post(meta, &posted).await?;
+    }
+    let found = eventually("the colleague's answer", SOON, async || {
+        let messages = world.desk.messages(asked).await?;
+        let mut found = messages.into_iter().filter(|one| one["text"] == "I have called them.");
+        let first = found.next();
+        ensure!(found.next().is_none(), "it stands twice");
+        Ok(first)
+    })
+    .await?;
+    ensure!(
+        found["direction"] == "outbound" && found["author"] == "elsewhere",
+        "{found}"
+    );
+    ensure!(meta.messages().len() == before, "it was sent");
+    Ok(())
+}
+
 /// Meta takes the message and never answers: its report tells.
 async fn nobody_knows_whether_it_left(world: &World, meta: &Meta) -> Result<()> {
     let asked = ask(world, meta, "wamid.40", "15553330040", "Is anybody there at all? (wa)").await?;
@@ -356,6 +384,25 @@ async fn a_user_without_a_number(world: &World, meta: &Meta) -> Result<()> {
     world.desk.reply(conversation(&ticket)?, "wa-70", "Never mind.").await?;
     let message = taken(meta, before + 1).await?;
     ensure!(message["recipient"] == id && message["to"].is_null(), "{message}");
+    Ok(())
+}
+
+/// WhatsApp knows many Brazilians without a digit of their number.
+async fn a_user_by_other_digits(world: &World, meta: &Meta) -> Result<()> {
+    let words = "Where is my bike, in Brazil?";
+    let asked = ask(world, meta, "wamid.75", "551187650075", words).await?;
+    let shown = world.desk.get(&format!("/v1/conversations/{asked}")).await?;
+    let contact = world
+        .desk
+        .get(&format!("/v1/contacts/{}", text(&shown, "contact_id")?))
+        .await?;
+    ensure!(contact.to_string().contains("\"+5511987650075\""), "{contact}");
+    let before = meta.messages().len();
+    let answer = world.desk.reply(&asked, "wa-75", "In São Paulo.").await?;
+    let message = taken(meta, before + 1).await?;
+    ensure!(message["to"] == "5511987650075", "{message}");
+    report(meta, &message, &["delivered"]).await?;
+    delivered(world, &answer, "delivered").await?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::{Mood, Moods, lock};
 use super::checks::{self, Refused};
-use super::webhooks::hex;
+use super::webhooks::{hex, wa_id};
 use super::{ACCESS_TOKEN, BUSINESS_ID, INSTAGRAM_ID, NUMBER_ID, PAGE_ID, State, VERSION};
 
 /// What every file of a customer's is.
@@ -71,7 +71,7 @@ async fn send(
         Some(mood) => mood.answer(String::new()).await,
         None if id == NUMBER_ID => {
             let to = message.get("to").or(message.get("recipient"));
-            let contact = json!({ "input": to, "wa_id": message["to"] });
+            let contact = json!({ "input": to, "wa_id": message["to"].as_str().map(wa_id) });
             let body =
                 json!({ "messaging_product": "whatsapp", "contacts": [contact], "messages": [{ "id": sent_id }] });
             answer(200, body)

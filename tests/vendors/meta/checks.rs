@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
 use super::super::lock;
-use super::webhooks::now_ms;
+use super::webhooks::{now_ms, wa_id};
 use super::{NUMBER_ID, PAGE_ID, State};
 
 /// Status, code, subcode and words of an error.
@@ -31,10 +31,11 @@ fn whatsapp(state: &State, message: &Value) -> Result<(), Refused> {
         return Err(INVALID);
     }
     let user = match (text("/to"), text("/recipient")) {
-        (Some(to), None) if to.bytes().all(|byte| byte.is_ascii_digit()) => to,
-        (None, Some(id)) if id.contains('.') => id,
+        (Some(to), None) if to.bytes().all(|byte| byte.is_ascii_digit()) => wa_id(to),
+        (None, Some(id)) if id.contains('.') => id.to_owned(),
         _ => return Err(INVALID),
     };
+    let user = user.as_str();
     if text("/biz_opaque_callback_data").is_none_or(|data| data.len() > 512) {
         return Err(INVALID);
     }

@@ -134,9 +134,18 @@ pub fn user_id(from: &str) -> String {
     format!("US.9{from}")
 }
 
+/// By which digits WhatsApp knows who has this number: Brazilians without their nine.
+pub fn wa_id(dialled: &str) -> String {
+    match (dialled.split_at_checked(4), dialled.len()) {
+        (Some((area, rest)), 13) if area.starts_with("55") => format!("{area}{}", rest.trim_start_matches('9')),
+        _ => dialled.to_owned(),
+    }
+}
+
 /// What became of a message that it was given.
 pub fn whatsapp_status(message: &Value, status: &str, error: Option<(i64, &str)>) -> Value {
-    let mut told = json!({ "id": message["id"], "status": status, "recipient_id": message["to"],
+    let recipient = message["to"].as_str().map(wa_id);
+    let mut told = json!({ "id": message["id"], "status": status, "recipient_id": recipient,
         "timestamp": (now_ms() / 1_000).to_string(),
         "biz_opaque_callback_data": message["biz_opaque_callback_data"] });
     if let Some((code, title)) = error {

@@ -43,6 +43,8 @@ struct Settings {
 
 struct Whatsapp {
     meta: Meta,
+    /// Our own account, by its name in the settings.
+    account: String,
     number: String,
     business: String,
 }
@@ -60,6 +62,7 @@ pub fn build(account: &AccountSettings, surroundings: &Surroundings) -> Result<A
     }
     Ok(Arc::new(Whatsapp {
         meta,
+        account: account.name.clone(),
         number: settings.phone_number_id,
         business: settings.business_account_id,
     }))
@@ -97,7 +100,7 @@ impl Channel for Whatsapp {
     }
 
     fn parse(&self, input: &Input) -> Result<Parsed, Unparsed> {
-        parse::parse(&self.number, &input.body)
+        parse::parse(&self.account, &self.number, &input.body)
     }
 
     async fn send(&self, outbound: &Outbound, files: &[Vec<u8>]) -> Sent {

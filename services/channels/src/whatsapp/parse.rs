@@ -16,6 +16,10 @@ use crate::meta::{inbound, seconds, taken, text};
 use crate::phone::is_number;
 
 const OBJECT: &str = "whatsapp_business_account";
+/// The field of messages, and that of what people of ours write in the app of a number
+/// that is in the app as well.
+const MESSAGES: &str = "messages";
+const ECHOES: &str = "smb_message_echoes";
 /// What a delivery report says of a part that more follow.
 pub const MORE: &str = "/more";
 
@@ -37,18 +41,17 @@ const IGNORED: &[&str] = &[
     "phone_number_quality_update",
     "security",
     "smb_app_state_sync",
-    "smb_message_echoes",
     "template_category_update",
     "user_id_update",
     "user_preferences",
 ];
 
-/// All that one POST says, for the number of this id.
-pub fn parse(number_id: &str, body: &[u8]) -> Result<Parsed, Unparsed> {
+/// All that one POST says, for the number of this id; the account is ours.
+pub fn parse(account: &str, number_id: &str, body: &[u8]) -> Result<Parsed, Unparsed> {
     let posted = envelope::read(body)?;
     let mut events = Vec::new();
     for piece in envelope::pieces(&posted, OBJECT)? {
-        events.append(&mut of_piece(number_id, &piece));
+        events.append(&mut of_piece(account, number_id, &piece));
     }
     // What came alone is its own smallest piece, and keeps its signature.
     if let [only] = events.as_mut_slice() {
@@ -57,14 +60,13 @@ pub fn parse(number_id: &str, body: &[u8]) -> Result<Parsed, Unparsed> {
     Ok(taken(events))
 }
 
-fn of_piece(number_id: &str, piece: &Piece<'_>) -> Vec<Inbound> {
-    match text(piece.value, "/field") {
-        Some("messages") => {}
-        Some(field) if IGNORED.contains(&field) => return Vec::new(),
-        field => {
-            let reason = format!("a field that is not known: {}", field.unwrap_or("none"));
-            return vec![piece.unread(reason)];
-        }
+fn of_piece(account: &str, number_id: &str, piece: &Piece<'_>) -> Vec<Inbound> {
+    let field = text(piece.value, "/field").unwrap_or("none");
+    if IGNORED.contains(&field) {
+        return Vec::new();
+    }
+    if field != MESSAGES && field != ECHOES {
+        return vec![piece.unread(format!("a field that is not known: {field}"))];
     }
     let value = &piece.value["value"];
     if text(value, "/metadata/phone_number_id") != Some(number_id) {
@@ -73,30 +75,35 @@ fn of_piece(number_id: &str, piece: &Piece<'_>) -> Vec<Inbound> {
     let mut events = Vec::new();
     for message in value["messages"].as_array().into_iter().flatten() {
         let contact = contact_of(value, message);
-        let alone = piece.alone(&around(value, contact, "messages", message));
+        let alone = piece.alone(&around(MESSAGES, value, contact, "messages", message));
         events.extend(of_message(message, contact).map(|event| with_raw(event, message, &alone)));
     }
     for status in value["statuses"].as_array().into_iter().flatten() {
-        let alone = piece.alone(&around(value, &Value::Null, "statuses", status));
+        let alone = piece.alone(&around(MESSAGES, value, &Value::Null, "statuses", status));
         events.extend(of_status(status).map(|event| with_raw(event, status, &alone)));
+    }
+    for echo in value["message_echoes"].as_array().into_iter().flatten() {
+        let alone = piece.alone(&around(ECHOES, value, &Value::Null, "message_echoes", echo));
+        events.extend(of_echo(account, echo).map(|event| with_raw(event, echo, &alone)));
     }
     for error in value["errors"].as_array().into_iter().flatten() {
         events.push(piece.unread(format!("an error that is no message's: {}", told(error))));
     }
-    match events.is_empty() && !value["messages"].is_array() && !value["statuses"].is_array() {
+    let lists = ["messages", "statuses", "message_echoes"];
+    match events.is_empty() && !lists.iter().any(|list| value[list].is_array()) {
         true => vec![piece.unread("neither messages nor statuses")],
         false => events,
     }
 }
 
 /// One thing with what it needs around it.
-fn around(value: &Value, contact: &Value, list: &str, thing: &Value) -> Value {
+fn around(field: &str, value: &Value, contact: &Value, list: &str, thing: &Value) -> Value {
     let mut around = json!({ "messaging_product": "whatsapp", "metadata": value["metadata"] });
     if !contact.is_null() {
         around["contacts"] = json!([contact]);
     }
     around[list] = json!([thing]);
-    json!({ "field": "messages", "value": around })
+    json!({ "field": field, "value": around })
 }
 
 fn with_raw(mut event: Inbound, thing: &Value, alone: &[u8]) -> Inbound {
@@ -163,8 +170,19 @@ impl User {
 
 /// As it is written everywhere else.
 fn phone(digits: &str) -> Option<String> {
-    let phone = format!("+{}", digits.trim_start_matches('+'));
+    let phone = format!("+{}", dialled(digits.trim_start_matches('+')));
     is_number(&phone).then_some(phone)
+}
+
+/// WhatsApp knows some users by other digits than those that are dialled: in Brazil
+/// without the nine that mobile numbers were given later, in Mexico with a one that
+/// they have no more. It takes the dialled ones to send to.
+fn dialled(digits: &str) -> String {
+    match (digits.as_bytes(), digits.len()) {
+        ([b'5', b'2', b'1', ..], 13) => format!("52{}", &digits[3..]),
+        ([b'5', b'5', _, _, b'6'..=b'9', ..], 12) => format!("{}9{}", &digits[..4], &digits[4..]),
+        _ => digits.to_owned(),
+    }
 }
 
 fn of_message(message: &Value, contact: &Value) -> Option<Inbound> {
@@ -194,6 +212,25 @@ fn of_message(message: &Value, contact: &Value) -> Option<Inbound> {
             Some(inbound(id, &thread, What::Message(Box::new(message))))
         }
     }
+}
+
+/// What one of ours has written in the app: the same to its reader, whoever wrote it.
+fn of_echo(account: &str, echo: &Value) -> Option<Inbound> {
+    let mut theirs = echo.clone();
+    theirs["from"] = echo["to"].clone();
+    let mut event = of_message(&theirs, &Value::Null)?;
+    if let What::Message(message) = &mut event.what {
+        let ours = Party {
+            scheme: Party::OURS.to_owned(),
+            address: account.to_owned(),
+            name: None,
+            verified: true,
+        };
+        message
+            .identities
+            .insert(0, std::mem::replace(&mut message.sender, ours));
+    }
+    Some(event)
 }
 
 fn said(kind: &str, message: &Value, id: &str, user: User, thread: &str) -> Option<Message> {
@@ -304,7 +341,7 @@ mod tests {
     /// it and run the test.
     #[test]
     fn payloads_parse_as_before() {
-        crate::meta::snapshots("src/whatsapp/testdata", |bytes| parse(NUMBER, bytes));
+        crate::meta::snapshots("src/whatsapp/testdata", |bytes| parse("wa", NUMBER, bytes));
     }
 
     fn posted(value: Value) -> Vec<Inbound> {
@@ -312,7 +349,30 @@ mod tests {
         value["metadata"] = json!({ "phone_number_id": NUMBER });
         let change = json!({ "field": "messages", "value": value });
         let posted = json!({ "object": OBJECT, "entry": [{ "id": "1", "changes": [change] }] });
-        parse(NUMBER, posted.to_string().as_bytes()).unwrap().events
+        parse("wa", NUMBER, posted.to_string().as_bytes()).unwrap().events
+    }
+
+    #[test]
+    fn what_is_written_in_the_app_is_ours() {
+        let echo = json!({ "from": "15550001111", "to": "15552223333", "id": "wamid.1", "timestamp": "1",
+            "type": "text", "text": { "body": "We have called them." } });
+        let value = json!({ "metadata": { "phone_number_id": NUMBER }, "message_echoes": [echo] });
+        let change = json!({ "field": ECHOES, "value": value });
+        let posted = json!({ "object": OBJECT, "entry": [{ "id": "1", "changes": [change, change] }] });
+        let events = parse("wa", NUMBER, posted.to_string().as_bytes()).unwrap().events;
+        for mut event in events {
+            let What::Message(message) = &event.what else {
+                panic!("{event:?}");
+            };
+            assert_eq!(
+                (message.sender.scheme.as_str(), event.thread.as_str()),
+                ("account", "+15552223333")
+            );
+            assert_eq!(message.identities[0].address, "+15552223333");
+            assert_eq!(message.text, "We have called them.");
+            let raw = event.raw.take().unwrap();
+            assert_eq!(parse("wa", NUMBER, &raw).unwrap().events, [event]);
+        }
     }
 
     #[test]
@@ -361,6 +421,22 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_those_that_are_dialled() {
+        let check = |wa_id: &str, expected: Option<&str>| assert_eq!(phone(wa_id).as_deref(), expected, "{wa_id}");
+        check("15552223333", Some("+15552223333"));
+        check("+15552223333", Some("+15552223333"));
+        // Brazil: a mobile of before, one of now, a landline.
+        check("551187654321", Some("+5511987654321"));
+        check("5511987654321", Some("+5511987654321"));
+        check("551132654321", Some("+551132654321"));
+        // Mexico: with the one, and without.
+        check("5215512345678", Some("+525512345678"));
+        check("525512345678", Some("+525512345678"));
+        check("5215é12345678", None);
+        check("", None);
+    }
+
+    #[test]
     fn states_are_reported_under_our_own_name() {
         let own = MessageId::authored("agnes", "1");
         let check = |status: &str, data: &str, expected: Option<(DeliveryState, &str)>| {
@@ -403,7 +479,7 @@ mod tests {
         for event in events.iter().step_by(100) {
             let raw = event.raw.as_ref().unwrap();
             assert!(raw.len() < 600, "{}", raw.len());
-            let mut again = parse(NUMBER, raw).unwrap().events;
+            let mut again = parse("wa", NUMBER, raw).unwrap().events;
             again[0].raw = event.raw.clone();
             assert_eq!(again, std::slice::from_ref(event));
         }
@@ -426,10 +502,10 @@ mod tests {
         for (field, expected) in [("flows", 0), ("a_new_one", 1)] {
             let change = json!({ "field": field, "value": {} });
             let posted = json!({ "object": OBJECT, "entry": [{ "id": "1", "changes": [change] }] });
-            let events = parse(NUMBER, posted.to_string().as_bytes()).unwrap().events;
+            let events = parse("wa", NUMBER, posted.to_string().as_bytes()).unwrap().events;
             assert_eq!((events.len(), parked(&events)), (expected, expected), "{field}");
         }
-        let events = parse("1", &posted_for(NUMBER)).unwrap().events;
+        let events = parse("wa", "1", &posted_for(NUMBER)).unwrap().events;
         assert_eq!((events.len(), parked(&events)), (1, 1), "{events:?}");
     }
 
