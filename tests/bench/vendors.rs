@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tests::harness::settings;
 use tests::vendors::telegram::{self, Telegram};
 use tests::vendors::twilio::{self, Form};
-use tests::vendors::{meta, slack};
+use tests::vendors::{line, meta, slack};
 
 use crate::Row;
 use crate::load::{Make, saturate, saturate_with};
@@ -60,8 +60,16 @@ const VENDORS: &[Vendor] = &[
         post: messenger,
     },
     Vendor {
+        channel: "instagram",
+        post: instagram,
+    },
+    Vendor {
         channel: "telegram",
         post: telegram,
+    },
+    Vendor {
+        channel: "line",
+        post: line,
     },
     Vendor {
         channel: "slack",
@@ -204,6 +212,12 @@ fn messenger(n: u64) -> Post {
     of_meta(&meta::messenger(&[event]))
 }
 
+fn instagram(n: u64) -> Post {
+    let message = json!({ "mid": format!("aWdfZAG1faXRlbToxOklHTWVzc2FnZAUlE{n:030}"), "text": TEXT });
+    let event = meta::event(meta::INSTAGRAM_ID, &format!("17{n:014}"), "message", &message, 0);
+    of_meta(&meta::instagram(&[event]))
+}
+
 fn of_meta(posted: &Value) -> Post {
     let body = posted.to_string();
     Post {
@@ -220,6 +234,21 @@ fn telegram(n: u64) -> Post {
         media_type: "application/json",
         headers: vec![("x-telegram-bot-api-secret-token", telegram::SECRET.to_owned())],
         body: update.to_string(),
+    }
+}
+
+fn line(n: u64) -> Post {
+    let user = format!("U{:032x}", n / 10);
+    let message =
+        json!({ "id": n.to_string(), "type": "text", "text": TEXT, "quoteToken": format!("q3Plxr4AgKd{n:020}") });
+    let event = json!({ "type": "message", "mode": "active", "timestamp": since_epoch().as_millis() as u64,
+        "source": { "type": "user", "userId": user }, "webhookEventId": format!("01KD{n:022}"),
+        "deliveryContext": { "isRedelivery": false }, "replyToken": format!("{n:032x}"), "message": message });
+    let body = json!({ "destination": line::BOT, "events": [event] }).to_string();
+    Post {
+        media_type: "application/json; charset=utf-8",
+        headers: vec![("x-line-signature", line::sign(line::SECRET, body.as_bytes()))],
+        body,
     }
 }
 

@@ -35,6 +35,7 @@ pub const VENDORS: &[(&str, &str)] = &[
     ("line", "voice"),
     ("faulty-sms", "sms"),
     ("hotline", "voice"),
+    ("line-mended", "voice"),
     ("ways-line", "voice"),
     ("ways-sms", "sms"),
     ("ways-wa", "whatsapp"),

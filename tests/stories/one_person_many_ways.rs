@@ -1,18 +1,24 @@
-//! A customer whom the site's chat knows, and whose number it has verified, writes
+//! A customer whom the site's chat knows, and whose number it has verified, has written
 //! from WhatsApp, calls and hangs up, and sends a text message: one contact, one
-//! ticket, all of it in the order of time, and each answered on its own way.
+//! ticket, all of it in the order of time, and each answered on its own way. What was
+//! written on WhatsApp came late: its window closes before the desk writes, which is
+//! told so, and told what may be sent instead.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::harness::chat::{Socket, jwt};
 use tests::harness::customer::now_seconds;
 use tests::harness::desk::{SOON, text};
-use tests::harness::wait::{eventually, until};
+use tests::harness::vendor::{refused, reply, template};
+use tests::harness::wait::eventually;
 use tests::harness::world::World;
 use tests::vendors::meta::{Meta, whatsapp_message};
 use tests::vendors::twilio::Twilio;
 
 const NUMBER: &str = "+15554440001";
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// So long WhatsApp's window is open still when its message comes.
+const OPEN_MS: i64 = 10_000;
 
 pub async fn run(world: &World) -> Result<()> {
     let public = &world.public[0];
@@ -24,7 +30,9 @@ pub async fn run(world: &World) -> Result<()> {
     let mut chat = it_begins_in_chat(world).await?;
     let ticket = joined(world, 1).await?;
 
-    let message = whatsapp_message("wamid.ways1", &NUMBER[1..], "text", &json!({ "body": "Me again" }), 0);
+    // Meta has tried for nearly a day to bring it.
+    let (body, ago_ms) = (json!({ "body": "My bike squeaks" }), DAY_MS - OPEN_MS);
+    let message = whatsapp_message("wamid.ways1", &NUMBER[1..], "text", &body, ago_ms);
     ensure!(meta.post("ways-wa", &message).await? == 200, "Meta is not content");
     joined(world, 2).await?;
 
@@ -49,12 +57,16 @@ pub async fn run(world: &World) -> Result<()> {
     is_one_person(world, &last, &ways).await?;
     for (way, conversation) in ways.iter().enumerate() {
         let key = format!("ways-{way}");
-        world.desk.reply(conversation, &key, "We look after it.").await?;
+        match way {
+            1 => the_window_closes(world, conversation, &key).await?,
+            _ => drop(world.desk.reply(conversation, &key, "We look after it.").await?),
+        }
     }
     // His own words are shown first.
     while chat.frame("message").await?["text"] != "We look after it." {}
     eventually("each way has its answer", SOON * 2, async || {
-        let written = meta.messages().iter().any(|message| message["to"] == NUMBER[1..]);
+        let is_written = |message: &Value| message["to"] == NUMBER[1..] && message["type"] == "template";
+        let written = meta.messages().iter().any(is_written);
         let is_to = |form: &tests::vendors::twilio::Form| form.get("To") == Some(NUMBER);
         let (called, sent) = (line.calls().iter().any(is_to), phone.messages().iter().any(is_to));
         ensure!(written && called && sent, "{written} {called} {sent}");
@@ -76,11 +88,28 @@ async fn it_begins_in_chat(world: &World) -> Result<Socket> {
     let mut chat = Socket::open(&world.public[0], "ways", None).await?;
     chat.hello(&json!({ "type": "hello", "jwt": jwt(&claims) })).await?;
     chat.resume(None).await?;
-    chat.send("1", "My bike squeaks").await?;
-    // WhatsApp tells whole seconds: what comes next must be of another one.
-    let said_at = now_seconds()?;
-    until("the next second", SOON, async || Ok(now_seconds()? > said_at)).await?;
+    chat.send("1", "Have you read what I wrote?").await?;
     Ok(chat)
+}
+
+/// The desk says so before the agent writes, and offers the template.
+async fn the_window_closes(world: &World, conversation: &str, key: &str) -> Result<()> {
+    let path = format!("/v1/conversations/{conversation}");
+    let way = eventually("the window has closed", SOON, async || {
+        let way = world.desk.get(&path).await?["reachable"][0].clone();
+        Ok((way["open"] == false).then_some(way))
+    })
+    .await?;
+    ensure!(way["account"] == "ways-wa" && way["window"].is_string(), "{way}");
+    ensure!(
+        way["templates"] == true && way["outside_window"] == "an approved template",
+        "{way}"
+    );
+    let own_words = json!({ "text": "We look after it." });
+    refused(world, conversation, key, &own_words, "reply_window_closed").await?;
+    let body = json!({ "template": template(&["Zoë", "42"]), "text": "We look after it." });
+    reply(world, conversation, &format!("{key}-template"), &body).await?;
+    Ok(())
 }
 
 /// The only ticket of the queue, when it has so many conversations.
@@ -119,6 +148,7 @@ async fn is_one_person(world: &World, ticket: &Value, ways: &[String]) -> Result
         .iter()
         .map(|message| message["account"].as_str().unwrap_or_default())
         .collect();
-    ensure!(said == expected, "not in the order of time: {messages:?}");
+    let in_time = ["ways-wa", "ways", "ways-line", "ways-sms"];
+    ensure!(said == in_time, "not in the order of time: {messages:?}");
     Ok(())
 }

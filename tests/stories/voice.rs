@@ -4,10 +4,11 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::harness::desk::{SOON, conversation, text};
+use tests::harness::vendor::mend;
 use tests::harness::wait::eventually;
 use tests::harness::world::World;
 use tests::vendors::Mood;
-use tests::vendors::twilio::{ACCOUNT_SID, Form, RECORDING, Twilio};
+use tests::vendors::twilio::{ACCOUNT_SID, Form, RECORDING, TOKEN, Twilio};
 
 pub async fn run(world: &World) -> Result<()> {
     let twilio = Twilio::start(world.vendor_port("line")?, &world.public[0]).await?;
@@ -17,6 +18,7 @@ pub async fn run(world: &World) -> Result<()> {
     the_answer_is_spoken(world, &twilio, &asked).await?;
     a_hidden_number_is_nobodys(world, &twilio).await?;
     the_caller_also_writes(world, &twilio, &asked).await?;
+    a_wrong_token_is_mended(world, &twilio).await?;
     let said = world.command(&["check", "--live", "line"]).await?;
     ensure!(said.contains("is active"), "{said}");
     let url = format!("{}/in/line", world.public[0]);
@@ -146,7 +148,7 @@ async fn an_answered_call_is_none(world: &World, twilio: &Twilio) -> Result<()> 
             .with(&[("DialCallStatus", status)]);
         let url = format!("{}/in/hotline?then=dialled", world.public[0]);
         for _ in 0..2 {
-            Twilio::understand(&twilio.post_to(&url, &dialled, tests::vendors::twilio::TOKEN).await?)?;
+            Twilio::understand(&twilio.post_to(&url, &dialled, TOKEN).await?)?;
         }
     }
     let ticket = world
@@ -163,8 +165,14 @@ async fn an_answered_call_is_none(world: &World, twilio: &Twilio) -> Result<()> 
 }
 
 async fn the_answer_is_spoken(world: &World, twilio: &Twilio, asked: &str) -> Result<()> {
-    for (number, status, expected) in [(0, "completed", "delivered"), (1, "busy", "failed")] {
-        twilio.moods.will([Mood::Busy { retry_after_s: 1 }]);
+    let moods = [Mood::Busy { retry_after_s: 1 }, Mood::Fails(500), Mood::Stalls];
+    let ends = [
+        ("completed", "delivered"),
+        ("busy", "failed"),
+        ("completed", "delivered"),
+    ];
+    for (number, (mood, (status, expected))) in moods.into_iter().zip(ends).enumerate() {
+        twilio.moods.will([mood]);
         let reply = world
             .desk
             .reply(asked, &format!("voice-{number}"), "Your bike & you are well.")
@@ -182,7 +190,7 @@ async fn the_answer_is_spoken(world: &World, twilio: &Twilio, asked: &str) -> Re
             let form = twilio
                 .call(sid, "+15550001111", status)
                 .with(&[("Direction", "outbound-api")]);
-            let answer = twilio.post_to(callback, &form, tests::vendors::twilio::TOKEN).await?;
+            let answer = twilio.post_to(callback, &form, TOKEN).await?;
             ensure!((200..300).contains(&answer.status), "{answer:?}");
         }
         let path = format!("/v1/messages/{}", text(&reply, "id")?);
@@ -224,5 +232,20 @@ async fn the_caller_also_writes(world: &World, twilio: &Twilio, asked: &str) -> 
         wrote["contact_id"] == called["contact_id"],
         "two contacts: {wrote} {called}"
     );
+    Ok(())
+}
+
+/// The settings have a wrong token: what Twilio signs is kept, and released when the
+/// token is mended. The caller has heard nothing; that he called is known.
+async fn a_wrong_token_is_mended(world: &World, twilio: &Twilio) -> Result<()> {
+    let from = "+15553330080";
+    let call = twilio.call(&format!("CA{:032}", 80), from, "ringing");
+    for _ in 0..3 {
+        let answer = twilio.post("line-mended", &call).await?;
+        ensure!(answer.status == 401, "{answer:?}");
+    }
+    mend(world, "line-mended", TOKEN).await?;
+    let subject = format!("Call from {from} to +15550001111");
+    world.desk.ticket("line-mended", &subject).await?;
     Ok(())
 }

@@ -121,14 +121,21 @@ async fn create_call(
     if !(twiml.starts_with("<?xml") && twiml.ends_with("</Response>") && twiml.chars().count() <= 4_000) {
         return server.refuse((400, 21205, "Url is not a valid URL, and there is no Twiml"));
     }
-    if let Some(mood) = server.moods.take() {
-        return server.fail(Some(mood)).await;
+    let mood = server.moods.take();
+    if let Some(Mood::Fails(_) | Mood::Busy { .. }) = mood {
+        return server.fail(mood).await;
     }
-    let mut calls = lock(&server.state.calls);
-    let sid = format!("CA{:032x}", 0xfff_0000 + calls.len());
-    form.set("CallSid", &sid);
-    calls.push(form);
-    answer(201, json!({ "sid": sid, "status": "queued" }))
+    let sid = {
+        let mut calls = lock(&server.state.calls);
+        let sid = format!("CA{:032x}", 0xfff_0000 + calls.len());
+        form.set("CallSid", &sid);
+        calls.push(form);
+        sid
+    };
+    match mood {
+        Some(mood) => mood.answer(String::new()).await,
+        None => answer(201, json!({ "sid": sid, "status": "queued" })),
+    }
 }
 
 async fn find_number(

@@ -86,6 +86,23 @@ mod tests {
     }
 
     #[test]
+    fn a_thousand_things_of_one_post_are_a_thousand_events() {
+        let channel = crate::contract::sample_of("messenger");
+        let event = |n: usize| {
+            serde_json::json!({ "sender": { "id": format!("8{n:015}") }, "recipient": { "id": "500000000000005" },
+                "timestamp": 1_767_225_600_000_i64, "message": { "mid": format!("m_{n}"), "text": "x" } })
+        };
+        let events: Vec<_> = (0..1_000).map(event).collect();
+        let posted = serde_json::json!({ "object": "page", "entry": [
+            { "id": "500000000000005", "time": 1, "messaging": events }] });
+        let parsed = channel.parse(&crate::contract::posted(posted.to_string().as_bytes()));
+        let events = parsed.unwrap().events;
+        assert_eq!(events.len(), 1_000);
+        let sizes = events.iter().map(|event| event.raw.as_ref().unwrap().len());
+        assert!(sizes.max().unwrap() < 400, "each keeps its own piece alone");
+    }
+
+    #[test]
     fn every_event_of_a_batch_comes_out_of_its_own_piece_again() {
         let channel = crate::contract::sample_of("messenger");
         let again = |bytes: &[u8]| channel.parse(&crate::contract::posted(bytes)).unwrap().events;
