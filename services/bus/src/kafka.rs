@@ -66,7 +66,12 @@ pub(crate) enum Refused {
 pub(crate) struct Quiet;
 
 /// How long librdkafka keeps trying to deliver a record.
-const DELIVERY_TIMEOUT_MS: &str = "30000";
+const DELIVERY_TIMEOUT_MS: &str = "10000";
+/// Until then it has said what came of a record, if it works at all.
+pub(crate) const REPORT_PATIENCE: Duration = Duration::from_secs(12);
+/// How long it hopes for a topic that is gone; shorter, so that its records fail for
+/// this reason. Topics are created before anything is sent to them.
+const TOPIC_TIMEOUT_MS: &str = "5000";
 /// How long a question (metadata, offsets) may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long opening waits for a Kafka that may just be slow.
@@ -167,7 +172,9 @@ impl Kafka {
                 .fetch_metadata(Some(EVENTS), Duration::from_millis(500))
                 .map(drop)
         };
-        *self.is_ready.borrow() && self.ask(ask).await.is_ok()
+        // The question's own time-out goes by the time of day.
+        let answer = tokio::time::timeout(Duration::from_secs(1), self.ask(ask)).await;
+        *self.is_ready.borrow() && matches!(answer, Ok(Ok(())))
     }
 
     /// The offset behind the last record of each partition.
@@ -244,9 +251,22 @@ impl Kafka {
             return;
         };
         let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
-        if current.client().fatal_error().is_none() {
-            return;
+        if current.client().fatal_error().is_some() {
+            self.replace(&mut current, &reason);
         }
+    }
+
+    /// Goes on with a new producer. What is under way in the old one may still arrive.
+    pub fn renew(&self, reason: &str) {
+        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        let old = current.clone();
+        self.replace(&mut current, reason);
+        drop(current);
+        // It waits for threads, for long if the clock was set back; nobody waits for it.
+        std::thread::spawn(move || drop(old));
+    }
+
+    fn replace(&self, current: &mut FutureProducer<Quiet>, reason: &str) {
         match producer(&self.config) {
             Ok(producer) => {
                 tracing::error!(reason, "the kafka producer is replaced by a new one");
@@ -402,6 +422,7 @@ fn producer(config: &ClientConfig) -> Result<FutureProducer<Quiet>, Error> {
         .set("compression.type", "lz4")
         .set("partitioner", "murmur2_random")
         .set("message.timeout.ms", DELIVERY_TIMEOUT_MS)
+        .set("topic.metadata.propagation.max.ms", TOPIC_TIMEOUT_MS)
         .set("queue.buffering.max.kbytes", "131072")
         .create_with_context(Quiet)
         .map_err(|error| Error::settings("making a kafka producer", &error))

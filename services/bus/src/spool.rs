@@ -14,11 +14,12 @@ use std::time::{Duration, SystemTime};
 
 use model::time::Moment;
 use tokio::sync::{Notify, RwLock};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blobs::{BEHIND, BLOBS, Shelf};
-use crate::kafka::{Delivery, Kafka, Refused};
+use crate::kafka::{Delivery, Kafka, REPORT_PATIENCE, Refused};
 use crate::local::{self, Entry, Held, Log, Totals};
 use crate::metrics::Metrics;
 use crate::wire::Encoded;
@@ -397,12 +398,23 @@ impl Forwarder {
     }
 
     /// Removes what arrived. An error says that something is left.
+    ///
+    /// A producer that reports nothing is replaced: its threads wait by the time of
+    /// day, and for minutes where that was set back. So is one that delivers nothing
+    /// though Kafka answers: it may hold on to what it knew of a topic before
+    /// (confluentinc/librdkafka#4898).
     async fn settle(&self, sent: Sent) -> Result<(), Error> {
         let mut arrived: Vec<(i64, i64)> = Vec::new();
         let mut failure = None;
+        let was_sent = !sent.deliveries.is_empty();
+        let until = Instant::now() + REPORT_PATIENCE;
+        let mut is_silent = false;
         let mut results = Vec::with_capacity(sent.deliveries.len() + 1);
         for (entry, delivery) in sent.deliveries {
-            results.push((entry, delivery.wait().await));
+            let report = tokio::time::timeout_at(until, delivery.wait()).await;
+            is_silent |= report.is_err();
+            let silence = Err(Refused::Unavailable("the producer reports nothing".to_owned()));
+            results.push((entry, report.unwrap_or(silence)));
         }
         results.extend(sent.refused.map(|(entry, refused)| (entry, Err(refused))));
         for (entry, result) in results {
@@ -420,9 +432,15 @@ impl Forwarder {
                 Err(error) => failure = Some(error),
             }
         }
-        if !arrived.is_empty() {
+        let arrived_none = arrived.is_empty();
+        if !arrived_none {
             let held = self.spool.log.remove(EVENTS, arrived).await?;
             self.spool.show(&held);
+        }
+        if is_silent {
+            self.kafka.renew("it reports nothing");
+        } else if arrived_none && failure.is_some() && was_sent && self.kafka.is_reachable().await {
+            self.kafka.renew("it delivers nothing though kafka answers");
         }
         failure.map_or(Ok(()), Err)
     }

@@ -19,6 +19,7 @@ enum Order {
     Up,
     Delay(Duration),
     RefuseProduce(RDKafkaRespErr, usize),
+    TakeAll,
 }
 
 impl Broker {
@@ -40,6 +41,7 @@ impl Broker {
                     Order::RefuseProduce(error, times) => {
                         cluster.request_errors(RDKafkaApiKey::Produce, &vec![error; times]);
                     }
+                    Order::TakeAll => cluster.clear_request_errors(RDKafkaApiKey::Produce),
                 }
                 done.send(()).unwrap();
             }
@@ -67,6 +69,11 @@ impl Broker {
     /// The next produce requests fail with this error.
     pub fn refuse_produce(&self, error: RDKafkaRespErr, times: usize) {
         self.order(Order::RefuseProduce(error, times));
+    }
+
+    /// No refusal is left.
+    pub fn take_all(&self) {
+        self.order(Order::TakeAll);
     }
 
     fn order(&self, order: Order) {

@@ -51,6 +51,9 @@ pub fn all() -> Vec<(&'static str, Case)> {
         ("leaves_the_spool_under_load", |world| {
             Box::pin(leaves_the_spool_under_load(world))
         }),
+        ("what_kafka_refuses_for_long_arrives_in_order", |world| {
+            Box::pin(what_kafka_refuses_for_long_arrives_in_order(world))
+        }),
         ("status_of_no_spool_is_an_error", |world| {
             Box::pin(status_of_no_spool_is_an_error(world))
         }),
@@ -456,6 +459,21 @@ async fn leaves_the_spool_under_load(world: World) {
             }
         }
     }
+    bus.stop(Duration::from_secs(5)).await;
+}
+
+async fn what_kafka_refuses_for_long_arrives_in_order(world: World) {
+    let bus = open(&with_spool(&world, ENOUGH)).await;
+    broker(&world).refuse_produce(RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, 100_000);
+    for number in 0..300 {
+        bus.publish(world.event("one", number)).await.unwrap();
+    }
+    // Longer than a producer is given before it is replaced.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    broker(&world).take_all();
+    until_empty(&bus).await;
+    let numbers = read_once(&world, &bus, 300).await;
+    assert!(numbers.is_sorted(), "another order: {numbers:?}");
     bus.stop(Duration::from_secs(5)).await;
 }
 
