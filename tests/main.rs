@@ -6,8 +6,7 @@
 //!     cargo test -p tests --test stories -- heavy::employee
 //!
 //! Servers start when the first story needs them and stop at the end. Stories
-//! that disturb others (servers and processes that go away, a vendor that keeps its
-//! messages waiting) run alone, at last.
+//! that disturb others come after the others, see [`stories::Act`].
 
 mod stories;
 
@@ -24,7 +23,7 @@ use tests::harness::world::World;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
-use stories::{STORIES, Story, Worlds};
+use stories::{Act, STORIES, Story, Worlds};
 
 /// What all stories of one run share.
 struct Stage {
@@ -53,21 +52,21 @@ fn main() -> Result<()> {
         heavy: OnceCell::new(),
         times: Mutex::default(),
     });
-    let together = run(&stage, &arguments, false, 4);
-    let alone = run(&stage, &arguments, true, 1);
+    let acts = [(Act::Together, 4), (Act::Vendors, 6), (Act::Alone, 1)];
+    let ended = acts.map(|(act, at_once)| run(&stage, &arguments, act, at_once));
     if !arguments.list {
         stage.runtime.block_on(stage.finish())?;
     }
-    let has_failed = together.has_failed() || alone.has_failed();
+    let has_failed = ended.iter().any(Conclusion::has_failed);
     std::process::exit(if has_failed { 101 } else { 0 });
 }
 
-fn run(stage: &Arc<Stage>, arguments: &Arguments, alone: bool, at_once: usize) -> Conclusion {
+fn run(stage: &Arc<Stage>, arguments: &Arguments, act: Act, at_once: usize) -> Conclusion {
     let mut arguments = arguments.clone();
     arguments.test_threads = arguments.test_threads.or(Some(at_once));
     let trials = STORIES
         .iter()
-        .filter(|story| story.alone == alone)
+        .filter(|story| story.act == act)
         .flat_map(|story| trials(stage, story));
     libtest_mimic::run(&arguments, trials.collect())
 }

@@ -48,9 +48,19 @@ mod whatsapp;
 pub struct Story {
     pub name: &'static str,
     pub worlds: Worlds,
-    /// It disturbs others, so it runs alone, after them.
-    pub alone: bool,
+    pub act: Act,
     pub run: fn(Arc<World>) -> Running,
+}
+
+/// Whom it may run beside: the acts follow one another.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Act {
+    /// Anybody who is not about to disturb.
+    Together,
+    /// Stories whose vendors keep messages waiting, so that nothing becomes quiet.
+    Vendors,
+    /// Nobody: servers and processes go away.
+    Alone,
 }
 
 /// Where a story makes sense.
@@ -61,11 +71,11 @@ pub enum Worlds {
 }
 
 macro_rules! story {
-    ($file:ident, $worlds:ident, $alone:literal) => {
+    ($file:ident, $worlds:ident, $act:ident) => {
         Story {
             name: stringify!($file),
             worlds: Worlds::$worlds,
-            alone: $alone,
+            act: Act::$act,
             run: |world| Box::pin(async move { $file::run(&world).await }),
         }
     };
@@ -73,41 +83,41 @@ macro_rules! story {
 
 /// In the order in which they are told.
 pub const STORIES: &[Story] = &[
-    story!(mail_becomes_case, Both, false),
-    story!(employee_reports_incident, Both, false),
-    story!(one_message_however_often, Both, false),
-    story!(machines_get_no_answer, Both, false),
-    story!(strangers_stay_outside, Both, false),
-    story!(webhook_gets_answers, Both, false),
-    story!(sms, Both, true),
-    story!(voice, Both, true),
-    story!(whatsapp, Both, true),
-    story!(messenger, Both, true),
-    story!(instagram, Both, true),
-    story!(slack, Both, true),
-    story!(telegram, Both, true),
-    story!(line, Both, true),
-    story!(attachments, Both, false),
-    story!(erasure, Both, false),
-    story!(one_bad_apple, Both, false),
-    story!(bad_input, Both, false),
-    story!(chat_resumes, Both, false),
-    story!(chat_refuses, Both, false),
-    story!(one_person, Both, false),
-    story!(one_person_many_ways, Both, false),
-    story!(contacts_merge, Both, false),
-    story!(chat_frames, Light, false),
-    story!(chat_terminal, Both, false),
-    story!(greets_newcomers, Light, false),
-    story!(starts_again, Light, false),
-    story!(disk_is_full, Light, false),
-    story!(commands, Light, false),
-    story!(two_workers_one_mailbox, Heavy, true),
-    story!(topic_is_deleted, Heavy, true),
-    story!(servers_go_away, Heavy, true),
-    story!(backup_is_restored, Heavy, true),
-    story!(stops_without_servers, Heavy, true),
-    story!(chat_crowd, Heavy, true),
-    story!(processes_are_killed, Heavy, true),
-    story!(everything_breaks, Both, true),
+    story!(mail_becomes_case, Both, Together),
+    story!(employee_reports_incident, Both, Together),
+    story!(one_message_however_often, Both, Together),
+    story!(machines_get_no_answer, Both, Together),
+    story!(strangers_stay_outside, Both, Together),
+    story!(webhook_gets_answers, Both, Together),
+    story!(sms, Both, Vendors),
+    story!(voice, Both, Vendors),
+    story!(whatsapp, Both, Vendors),
+    story!(messenger, Both, Vendors),
+    story!(instagram, Both, Vendors),
+    story!(slack, Both, Alone),
+    story!(telegram, Both, Alone),
+    story!(line, Both, Vendors),
+    story!(attachments, Both, Together),
+    story!(erasure, Both, Together),
+    story!(one_bad_apple, Both, Together),
+    story!(bad_input, Both, Together),
+    story!(chat_resumes, Both, Together),
+    story!(chat_refuses, Both, Together),
+    story!(one_person, Both, Together),
+    story!(one_person_many_ways, Both, Together),
+    story!(contacts_merge, Both, Together),
+    story!(chat_frames, Light, Together),
+    story!(chat_terminal, Both, Together),
+    story!(greets_newcomers, Light, Together),
+    story!(starts_again, Light, Together),
+    story!(disk_is_full, Light, Together),
+    story!(commands, Light, Together),
+    story!(two_workers_one_mailbox, Heavy, Alone),
+    story!(topic_is_deleted, Heavy, Alone),
+    story!(servers_go_away, Heavy, Alone),
+    story!(backup_is_restored, Heavy, Alone),
+    story!(stops_without_servers, Heavy, Alone),
+    story!(chat_crowd, Heavy, Alone),
+    story!(processes_are_killed, Heavy, Alone),
+    story!(everything_breaks, Both, Alone),
 ];
