@@ -40,6 +40,6 @@ for target in ${*:-mime parse signature event rules settings}; do
   echo "── $target: $minutes min"
   # A parser of ours is bounded in size, time and memory whatever it gets.
   cargo fuzz run -s none "$target" -- -max_total_time=$((minutes * 60)) -max_len=65536 -timeout=10 \
-    -rss_limit_mb=1024 -print_final_stats=1 2>&1 | sed -E '/^#|^INFO:/d' || failed=1
+    -rss_limit_mb=1024 -print_final_stats=1 2>&1 | sed -E '/^#|^INFO:|^"|NEW_FUNC|^\s*$/d' || failed=1
 done
 exit $failed

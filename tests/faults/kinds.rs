@@ -4,13 +4,16 @@
 mod brokers;
 mod clients;
 mod clock;
+mod conflicts;
 pub mod disks;
 mod mailbox;
 mod network;
 mod own;
 mod power;
 mod processes;
+mod repeats;
 mod servers;
+mod standing;
 mod storage;
 
 use std::pin::Pin;
@@ -51,8 +54,10 @@ pub fn lanes(world: &str, is_thorough: bool) -> Vec<Vec<&'static Fault>> {
         _ => (HEAVY, HEAVY_THOROUGH),
     };
     let mut lanes: Vec<Vec<&Fault>> = quick.iter().map(|lane| lane.iter().collect()).collect();
-    if let (true, Some(last)) = (is_thorough, lanes.last_mut()) {
-        last.extend(thorough);
+    if is_thorough {
+        for (lane, more) in lanes.iter_mut().zip(thorough) {
+            lane.extend(more);
+        }
     }
     lanes
 }
@@ -73,30 +78,49 @@ const LIGHT: [&[Fault]; 2] = [
 ];
 
 /// Those that take their time.
-const LIGHT_THOROUGH: &[Fault] = &[
-    fault!(
-        "death after publish, before the answer",
-        processes::abort("all", "published")
-    ),
-    fault!(
-        "death after apply, before anybody hears",
-        processes::abort("all", "applied")
-    ),
-    fault!("death after send, before settle", processes::abort("all", "sent")),
-    fault!("the disk under all is full", disks::full_under_all()),
-    fault!("fsync fails under all", disks::fsync_fails_under_all()),
-    fault!("the disk under all is read-only", disks::read_only_under_all()),
+const LIGHT_THOROUGH: [&[Fault]; 2] = [
+    &[
+        fault!("the connection is cut in a mail", mailbox::cut_in_a_literal()),
+        fault!("a mail is moved in mid-fetch", mailbox::moved_in_mid_fetch()),
+    ],
+    &[
+        fault!(
+            "death after publish, before the answer",
+            processes::abort("all", "published")
+        ),
+        fault!(
+            "death after apply, before anybody hears",
+            processes::abort("all", "applied")
+        ),
+        fault!("death after send, before settle", processes::abort("all", "sent")),
+        fault!("the disk under all is full", disks::full_under_all()),
+        fault!("fsync fails under all", disks::fsync_fails_under_all()),
+        fault!("the disk under all is read-only", disks::read_only_under_all()),
+    ],
 ];
 
 /// The same of the heavy world; the first ones want three brokers.
-const HEAVY_THOROUGH: &[Fault] = &[
-    fault!("one of three brokers is gone", brokers::one_is_gone()),
-    fault!("two of three brokers are gone", brokers::two_are_gone()),
-    fault!("a gateway starts before Kafka", brokers::starts_before_kafka()),
-    fault!("Kafka takes only small records", brokers::takes_only_small_records()),
-    fault!("the disk of a spool is read-only", disks::read_only()),
-    fault!("no room for blobs", disks::full_under_blobs()),
-    fault!("power cut under a spool", power::under_a_spool()),
+const HEAVY_THOROUGH: [&[Fault]; 2] = [
+    &[
+        fault!("a worker stands still with half a mail", standing::in_mid_fetch()),
+        fault!("a worker stands still in mid-delivery", standing::in_mid_delivery()),
+        fault!("a worker's clock jumps", clock::of_a_worker_jumps()),
+        fault!("a router's clock jumps", clock::of_a_router_jumps()),
+        fault!("repeats before and after a restart", repeats::around_a_restart()),
+    ],
+    &[
+        fault!("one of three brokers is gone", brokers::one_is_gone()),
+        fault!("two of three brokers are gone", brokers::two_are_gone()),
+        fault!("a gateway starts before Kafka", brokers::starts_before_kafka()),
+        fault!("Kafka takes only small records", brokers::takes_only_small_records()),
+        fault!("the disk of a spool is read-only", disks::read_only()),
+        fault!("no room for blobs", disks::full_under_blobs()),
+        fault!("power cut under a spool", power::under_a_spool()),
+        fault!("deadlocks with another session", conflicts::deadlocks()),
+        fault!("many mails wait", mailbox::many_wait()),
+        fault!("ten thousand idle connections", clients::idle()),
+        fault!("bodies that would be huge if unpacked", clients::bombs()),
+    ],
 ];
 
 /// The roles apart.
@@ -137,9 +161,12 @@ const HEAVY: [&[Fault]; 2] = [
         fault!("object storage is away", storage::is_away()),
         fault!("PostgreSQL crashes", servers::postgres_crashes()),
         fault!("connections to PostgreSQL are cut", servers::connections_are_cut()),
+        fault!("PostgreSQL sees conflicts", conflicts::by_a_trigger()),
         fault!("Dovecot restarts", mailbox::dovecot_restarts()),
         fault!("another UIDVALIDITY", mailbox::another_uid_validity()),
         fault!("another client marks mails as seen", mailbox::others_read()),
+        fault!("the connection is cut in a mail", mailbox::cut_in_a_literal()),
+        fault!("a mail is moved in mid-fetch", mailbox::moved_in_mid_fetch()),
         fault!("slow clients, bodies without end", clients::slow_and_endless()),
         fault!("posts that are no messages", clients::poison()),
     ],

@@ -178,7 +178,7 @@ impl Mail {
 
     /// `BODY[]` of every mail in the INBOX, by IMAP.
     pub async fn imap_bodies(&self, address: &str) -> Result<Vec<Vec<u8>>> {
-        tokio::time::timeout(Duration::from_secs(20), self.fetch(address)).await?
+        tokio::time::timeout(Duration::from_secs(60), self.fetch(address)).await?
     }
 
     /// Marks all that is in the INBOX as seen, as another client of the mailbox does.
@@ -192,6 +192,29 @@ impl Mail {
             Ok(())
         };
         tokio::time::timeout(Duration::from_secs(20), marking).await?
+    }
+
+    /// Moves the mail of this UID from the INBOX to another folder, which is made for it.
+    pub async fn move_away(&self, address: &str, uid: u32, folder: &str) -> Result<()> {
+        self.move_all(address, ["INBOX", folder], &uid.to_string()).await
+    }
+
+    /// Moves all that lies in a folder back to the INBOX.
+    pub async fn move_back(&self, address: &str, folder: &str) -> Result<()> {
+        self.move_all(address, [folder, "INBOX"], "1:*").await
+    }
+
+    async fn move_all(&self, address: &str, [from, to]: [&str; 2], uids: &str) -> Result<()> {
+        let moving = async {
+            let mut session = self.session(address).await?;
+            // It may be there already.
+            let _ = session.create(to).await;
+            session.select(from).await?;
+            session.uid_mv(uids, to).await?;
+            session.logout().await?;
+            Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(20), moving).await?
     }
 
     async fn session(&self, address: &str) -> Result<async_imap::Session<TcpStream>> {

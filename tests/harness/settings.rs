@@ -6,8 +6,11 @@ use crate::vendors::{self, meta, slack};
 
 /// Mailboxes of ours, by name; each is an account and a queue of that name.
 pub const MAILBOXES: &[&str] = &[
-    "support", "it", "sales", "auto", "poison", "murky", "load", "hot", "faulty",
+    "support", "it", "sales", "auto", "poison", "murky", "load", "hot", PROXIED,
 ];
+
+/// The mailbox that is read through a proxy.
+pub const PROXIED: &str = "faulty";
 
 /// Accounts that take webhooks; each is a queue of that name.
 pub const WEBHOOKS: &[&str] = &[

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::customer::Sender;
 use super::desk::Desk;
 use super::process::{self, Process, Start};
-use super::proxy::Proxies;
+use super::proxy::{Proxies, Proxy};
 use super::servers::{BUCKET, Mail, Servers, Storage, free_ports, set_mode};
 use super::settings;
 use crate::vendors::slack::Slack;
@@ -35,6 +35,8 @@ pub struct World {
     pub desk_url: String,
     pub token: String,
     pub desk: Desk,
+    /// Before the mail server, for the mailbox [`settings::PROXIED`].
+    pub imap: Proxy,
     /// Where the answers of the account `talk` arrive.
     pub talk_port: u16,
     /// Slack, for the account that holds a socket open: it is always there, or reading
@@ -138,7 +140,8 @@ impl World {
     async fn light(servers: Arc<Servers>) -> Result<Self> {
         let mail = servers.mail().await?.clone();
         let dir = servers.dir.join("light");
-        let [public, desk, ops, talk] = free_ports()?;
+        let [public, desk, ops, talk, imap_port] = free_ports()?;
+        let imap = Proxy::start(imap_port, mail.imap_port).await?;
         let data = dir.join("data");
         let own = format!(
             "[public]\nlisten = \"127.0.0.1:{public}\"\nurl = \"http://127.0.0.1:{public}\"\n[desk]\nlisten = \"127.0.0.1:{desk}\"\n\
@@ -147,7 +150,7 @@ impl World {
         );
         let vendor_ports = vendor_ports()?;
         let slack = slack(&vendor_ports, public).await?;
-        let config = write_settings("light", &dir, &own, &mail, talk, &vendor_ports)?;
+        let config = write_settings("light", &dir, &own, &mail, [talk, imap_port], &vendor_ports)?;
         let process = Process::start(&Start {
             name: "all".to_owned(),
             role: "all".to_owned(),
@@ -168,6 +171,7 @@ impl World {
             desk: Desk::new(&desk_url, token.trim())?,
             desk_url,
             token: token.trim().to_owned(),
+            imap,
             talk_port: talk,
             slack,
             vendor_ports,
@@ -185,10 +189,11 @@ impl World {
         let storage = servers.storage().await?;
         let mail = mail.clone();
         let dir = servers.dir.join("heavy");
-        let [public_1, public_2, desk, talk] = free_ports()?;
+        let [public_1, public_2, desk, talk, imap_port] = free_ports()?;
         let [storage_port] = free_ports()?;
         let proxies = Proxies::start([(storage_port, storage.port)]).await?;
         let environment = Storage::environment(storage_port);
+        let imap = Proxy::start(imap_port, mail.imap_port).await?;
         std::fs::create_dir_all(&dir)?;
         let key = dir.join("key");
         std::fs::write(&key, "a key of thirty-two bytes or more, for the stories")?;
@@ -202,7 +207,7 @@ impl World {
         );
         let vendor_ports = vendor_ports()?;
         let slack = slack(&vendor_ports, public_1).await?;
-        let config = write_settings("heavy", &dir, &own, &mail, talk, &vendor_ports)?;
+        let config = write_settings("heavy", &dir, &own, &mail, [talk, imap_port], &vendor_ports)?;
         let path = config.to_string_lossy();
         process::run_well(&["migrate", "--config", &path]).await?;
         let mut starts = Vec::new();
@@ -245,6 +250,7 @@ impl World {
             desk: Desk::new(&desk_url, token.trim())?,
             desk_url,
             token: token.trim().to_owned(),
+            imap,
             talk_port: talk,
             slack,
             vendor_ports,
@@ -283,7 +289,7 @@ fn write_settings(
     dir: &std::path::Path,
     own: &str,
     mail: &Mail,
-    talk_port: u16,
+    [talk_port, proxied_port]: [u16; 2],
     vendor_ports: &BTreeMap<&'static str, u16>,
 ) -> Result<PathBuf> {
     std::fs::create_dir_all(dir)?;
@@ -293,7 +299,11 @@ fn write_settings(
     text.push_str(own);
     text.push_str(&format!("[leases]\nperiod_seconds = {LEASE_SECONDS}\n"));
     for name in settings::MAILBOXES {
-        text.push_str(&settings::mailbox(name, &domain, mail.imap_port, mail.smtp_port));
+        let imap_port = match *name {
+            settings::PROXIED => proxied_port,
+            _ => mail.imap_port,
+        };
+        text.push_str(&settings::mailbox(name, &domain, imap_port, mail.smtp_port));
     }
     let deliver_url = format!("http://127.0.0.1:{talk_port}/answers");
     for name in settings::WEBHOOKS {

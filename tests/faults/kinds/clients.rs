@@ -1,22 +1,29 @@
 //! Clients that mean no good, or cannot do better.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::Told;
-use crate::faults::Site;
 use crate::faults::load::HOOKS;
-use crate::harness::customer::Sender;
+use crate::faults::{Site, percentiles};
+use crate::harness::customer::{SECRET, Sender, now_seconds, sign};
 use crate::harness::random::Random;
 
 /// Of each kind, at each gateway.
 const SLOW: usize = 200;
 const SLOW_IN_A_LONG_RUN: usize = 1_000;
 const ENDLESS: usize = 4;
+/// Of those who say nothing, at one gateway.
+const IDLE: usize = 10_000;
+/// Of bodies that would be large, at each gateway at once.
+const BOMBS: usize = 8;
 /// A gateway may have so much while they are there.
 pub const MAX_MIB: f64 = 300.0;
 
@@ -64,6 +71,75 @@ async fn gush(address: String) -> Result<()> {
     }
     let _ = stream.read(&mut [0; 64]).await;
     Ok(())
+}
+
+/// So many connections that nobody says anything on, each anew when it is closed.
+pub async fn idle(site: &Site, random: &mut Random) -> Told {
+    let public = site.world.public.first().context("no gateway")?;
+    let address = public.strip_prefix("http://").context("another scheme")?;
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for _ in 0..IDLE {
+        clients.spawn(keep_open(address.to_owned(), open.clone()));
+    }
+    let began = Instant::now();
+    let ms = random.between(8_000, if site.plan.is_long { 40_000 } else { 12_000 });
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    let (most, open) = (site.gateways_mib().await, open.load(Ordering::Relaxed));
+    clients.shutdown().await;
+    ensure!(most < MAX_MIB, "a gateway takes {most:.0} MiB");
+    let accepts = site.oracle.accepts();
+    let taken = percentiles("beside them", accepts.iter().filter(|accept| accept.at > began));
+    Ok((
+        format!("({open} open, {most:.0} MiB)"),
+        open > IDLE / 2 && taken.is_some(),
+    ))
+}
+
+/// Says nothing, on one connection after another, until it is dropped.
+async fn keep_open(address: String, open: Arc<AtomicUsize>) {
+    loop {
+        if let Ok(mut stream) = TcpStream::connect(&address).await {
+            open.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.read_u8().await;
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Well signed, small as they come, and huge if somebody unpacked them: refused.
+pub async fn bombs(site: &Site, random: &mut Random) -> Told {
+    let packing = "head -c 200000000 /dev/zero | gzip -1";
+    let packed = tokio::process::Command::new("sh")
+        .args(["-c", packing])
+        .output()
+        .await?;
+    let client = reqwest::Client::new();
+    let posts = site.world.public.iter().cycle().take(BOMBS * site.world.public.len());
+    let posts = posts.map(|public| {
+        let (id, bytes, client) = (format!("bomb-{}", random.draw()), packed.stdout.clone(), &client);
+        async move {
+            let now = now_seconds()?;
+            let request = client
+                .post(format!("{public}/in/{HOOKS}"))
+                .header("content-encoding", "gzip")
+                .header("webhook-timestamp", now)
+                .header("webhook-signature", sign(SECRET, &id, now, &bytes)?)
+                .header("webhook-id", id)
+                .body(bytes);
+            anyhow::Ok(request.send().await?.status().as_u16())
+        }
+    });
+    let mut refused = 0;
+    // A gateway may just be dead.
+    for status in join_all(posts).await.into_iter().flatten() {
+        ensure!(matches!(status, 400 | 503), "a bomb was answered {status}");
+        refused += 1;
+    }
+    let most = site.gateways_mib().await;
+    ensure!(most < MAX_MIB, "a gateway takes {most:.0} MiB");
+    Ok((format!("({refused} refused, {most:.0} MiB)"), refused > 0))
 }
 
 /// Well signed, and no message: refused, and nothing else.

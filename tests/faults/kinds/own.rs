@@ -42,22 +42,33 @@ pub struct Gateway<'a> {
 
 /// How to start one more gateway under this name.
 pub async fn start_of(site: &Site, name: &str) -> Result<Start> {
+    twin_of(site, "gateway", name).await
+}
+
+/// How to start one more process of this role under this name.
+pub async fn twin_of(site: &Site, role: &str, name: &str) -> Result<Start> {
     let processes = site.world.processes().await;
-    let gateway = processes.iter().find(|process| process.name.starts_with("gateway"));
-    let start = gateway.context("no gateway")?.twin(name)?;
+    let known = processes.iter().find(|process| process.name.starts_with(role));
+    let start = known.with_context(|| format!("no {role}"))?.twin(name)?;
     std::fs::create_dir_all(&start.dir)?;
     Ok(start)
 }
 
+/// With these settings from the environment besides.
+pub fn told(mut start: Start, told: &[(&str, &str)]) -> Start {
+    for (name, value) in told {
+        start.environment.retain(|(known, _)| known != name);
+        start.environment.push(((*name).to_owned(), (*value).to_owned()));
+    }
+    start
+}
+
 impl<'a> Gateway<'a> {
     /// Starts it with these settings from the environment besides.
-    pub async fn start(site: &'a Site, random: &mut Random, mut start: Start, told: &[(&str, &str)]) -> Result<Self> {
+    pub async fn start(site: &'a Site, random: &mut Random, start: Start, more: &[(&str, &str)]) -> Result<Self> {
         let [port] = free_ports()?;
         let listen = format!("127.0.0.1:{port}");
-        for (name, value) in told.iter().chain(&[("TRIBUTARY_PUBLIC__LISTEN", listen.as_str())]) {
-            start.environment.retain(|(known, _)| known != name);
-            start.environment.push(((*name).to_owned(), (*value).to_owned()));
-        }
+        let start = told(told(start, more), &[("TRIBUTARY_PUBLIC__LISTEN", listen.as_str())]);
         Ok(Self {
             process: Process::start(&start).await?,
             poster: Poster::new(site, random, &format!("http://{listen}"))?,

@@ -104,7 +104,8 @@ async fn wait_until_busy(site: &Site, stages: &[&str]) -> bool {
     false
 }
 
-async fn all_of(site: &Site, role: &str) -> Vec<String> {
+/// The names of all processes of this role.
+pub async fn all_of(site: &Site, role: &str) -> Vec<String> {
     let processes = site.world.processes().await;
     let names = processes.iter().map(|process| process.name.clone());
     names.filter(|name| name.starts_with(role)).collect()
@@ -116,7 +117,8 @@ async fn one_of(site: &Site, random: &mut Random, role: &str) -> Result<String> 
     name.cloned().with_context(|| format!("no {role}"))
 }
 
-async fn with(site: &Site, name: &str, act: impl AsyncFnOnce(&mut Process) -> Result<()>) -> Result<()> {
+/// Does something to the process of this name.
+pub async fn with(site: &Site, name: &str, act: impl AsyncFnOnce(&mut Process) -> Result<()>) -> Result<()> {
     let mut processes = site.world.processes().await;
     let process = processes.iter_mut().find(|process| process.name == name);
     act(process.with_context(|| format!("no {name}"))?).await
