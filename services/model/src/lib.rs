@@ -28,3 +28,6 @@ pub mod calendar;
 pub mod rule;
 pub mod sla;
 pub mod ticket;
+
+#[cfg(test)]
+mod properties;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -77,6 +78,8 @@ async fn gush(address: String) -> Result<()> {
 pub async fn idle(site: &Site, random: &mut Random) -> Told {
     let public = site.world.public.first().context("no gateway")?;
     let address = public.strip_prefix("http://").context("another scheme")?;
+    let (_, most_files) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most_files, most_files)?;
     let open = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for _ in 0..IDLE {

@@ -228,4 +228,18 @@ proptest! {
         let expected = parameters::file_name(&file).unwrap_or_else(|| "attachment".to_owned());
         prop_assert_eq!(&content.attachments[0].name, &expected);
     }
+
+    #[test]
+    fn forms_are_read_as_they_are_written(value in TEXT, name in "[a-z äß]{1,20}", bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let form = crate::multipart::Form::new().text("text", &value).file("file", &name, "image/png", &bytes);
+        let head = format!("Content-Type: {}\r\n\r\n", form.content_type());
+        let whole = [head.as_bytes(), &form.finish()].concat();
+        let mail = mime::parse(&whole).unwrap();
+        let parts: Vec<_> = mail.parts.iter().filter(|part| !part.is_container()).collect();
+        prop_assert_eq!(parts.len(), 2);
+        prop_assert_eq!(parts[0].bytes(), value.into_bytes());
+        prop_assert_eq!(parts[1].bytes(), bytes);
+        let (_, said) = parameters::with_parameters(parts[1].headers.first("content-disposition").unwrap());
+        prop_assert_eq!(said.get("filename"), Some(&name));
+    }
 }
