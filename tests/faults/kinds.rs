@@ -112,6 +112,10 @@ const HEAVY_THOROUGH: [&[Fault]; 2] = [
         fault!("one of three brokers is gone", brokers::one_is_gone()),
         fault!("two of three brokers are gone", brokers::two_are_gone()),
         fault!("a gateway starts before Kafka", brokers::starts_before_kafka()),
+        fault!(
+            "a gateway's clock goes back without Kafka",
+            clock::goes_back_without_kafka()
+        ),
         fault!("Kafka takes only small records", brokers::takes_only_small_records()),
         fault!("the disk of a spool is read-only", disks::read_only()),
         fault!("no room for blobs", disks::full_under_blobs()),

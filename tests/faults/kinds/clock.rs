@@ -1,7 +1,7 @@
 //! Clocks that jump, by libfaketime.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
@@ -19,9 +19,11 @@ use crate::harness::customer::message;
 use crate::harness::desk::text;
 use crate::harness::ops;
 use crate::harness::process::Process;
+use crate::harness::proxy::Weather;
 use crate::harness::random::Random;
 use crate::harness::wait::{eventually, until};
 use crate::harness::world::LEASE_SECONDS;
+use crate::vendors::lock;
 
 /// Twice what a signature may be off.
 const JUMP_S: i64 = 600;
@@ -51,6 +53,33 @@ pub async fn jumps(site: &Site, random: &mut Random) -> Told {
     }
     clock.set(0)?;
     ensure!(gateway.post().await?, "its clock is right again, and it takes nothing");
+    gateway.leave().await?;
+    Ok((String::new(), is_busy))
+}
+
+/// Ten minutes ahead, and right again while Kafka is away: a thread that waits by the
+/// time of day waits ten minutes too long, and what is spooled does not wait for it.
+pub async fn goes_back_without_kafka(site: &Site, random: &mut Random) -> Told {
+    let start = start_of(site, "gateway-back").await?;
+    let clock = Clock::new(&start.dir)?;
+    let gateway = Gateway::start(site, random, start, &clock.told()).await?;
+    clock.set(JUMP_S)?;
+    let from = Instant::now();
+    site.kafka.set(Weather::Refusing);
+    let status = gateway.post_at(JUMP_S).await?;
+    ensure!(status == 200, "without Kafka answered {status}");
+    until("it tries to reach Kafka", HELD_WITHIN, async || {
+        Ok(gateway.spooled().await? > 0.0)
+    })
+    .await?;
+    clock.set(0)?;
+    let is_busy = gateway.post().await?;
+    lock(&site.away).push((from, Instant::now()));
+    site.kafka.set(Weather::Clear);
+    until("its spool is forwarded", ROUTED_WITHIN, async || {
+        Ok(gateway.spooled().await? == 0.0)
+    })
+    .await?;
     gateway.leave().await?;
     Ok((String::new(), is_busy))
 }
