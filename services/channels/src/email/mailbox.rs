@@ -10,7 +10,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::try_join_all;
 use model::time::Moment;
 use rustls::ClientConfig;
 
@@ -26,8 +25,7 @@ use crate::pull::Source;
 const IDLE_LONGEST: Duration = Duration::from_secs(5 * 60);
 /// So often the account is seen while nothing arrives.
 const SEEN_EVERY: Duration = Duration::from_secs(30);
-/// Mails that are read together, and made durable together: the cursor moves once for
-/// all of them.
+/// Mails that are read together: the cursor moves once for all of them.
 const MAILS_AT_ONCE: usize = 64;
 /// So many bytes of them are held at once, unless a single mail has more.
 const BYTES_AT_ONCE: u32 = 4 * 1024 * 1024;
@@ -147,11 +145,13 @@ impl Mailbox {
         uids: &[u32],
     ) -> Result<HashMap<u32, String>, PullError> {
         match uids {
+            // Says nothing of the one that may break the connection.
+            [] => return Ok(HashMap::new()),
             [uid] if self.begin_attempt(*uid) > MAX_ATTEMPTS => {
                 self.give_up(source, &self.url(cursor.uid_validity, *uid)).await?;
                 return Ok(HashMap::new());
             }
-            [_] | [] => {}
+            [_] => {}
             [.., last] => self.memory().alone_to = *last,
         }
         let mut marks = HashMap::new();
@@ -164,7 +164,10 @@ impl Mailbox {
                 self.were_given(uids);
             }
             marks.extend(mails.iter().map(|mail| (mail.uid, cursor::mark(&mail.bytes))));
-            try_join_all(mails.into_iter().map(|mail| self.keep(source, cursor, mail))).await?;
+            // One behind the other: an answer may follow what it answers.
+            for mail in mails {
+                self.keep(source, cursor, mail).await?;
+            }
         }
         // All of them may be gone.
         self.were_given(uids);
