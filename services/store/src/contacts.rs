@@ -140,7 +140,7 @@ impl Store {
         found.iter().map(claim).collect()
     }
 
-    /// The conversations of these contacts, the last 200 that began, in the order of
+    /// The conversations of these contacts, the latest 200 of them, in the order of
     /// their beginnings.
     pub async fn conversations_of(&self, ids: &[&ContactId]) -> Result<Vec<Conversation>, Error> {
         let mut connection = self.read("reading a contact's conversations").await?;
@@ -149,7 +149,7 @@ impl Store {
                 "SELECT ",
                 conversation_columns!(),
                 " FROM {rows} JOIN conversations AS c ON c.contact_id = v.column1
-                 ORDER BY c.created_at DESC, c.id LIMIT 200"
+                 ORDER BY c.last_message_at DESC, c.id LIMIT 200"
             ),
             "reading a contact's conversations",
         )

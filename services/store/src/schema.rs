@@ -19,13 +19,20 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("../migrations/0006_requests.sql")),
     (7, include_str!("../migrations/0007_changes.sql")),
     (8, include_str!("../migrations/0008_sequence.sql")),
-    (9, include_str!("../migrations/0009_lists.sql")),
+    (LISTS, include_str!("../migrations/0009_lists.sql")),
     (ROOM, include_str!("../migrations/0010_room.sql")),
     (11, include_str!("../migrations/0011_sending.sql")),
 ];
 
 /// The version that began to count uses of blobs.
 const BLOB_USES: i64 = 4;
+
+/// The version since which lists are read by indexes.
+const LISTS: i64 = 9;
+
+/// In the order in which routers write, which may be running: indexes alone would take
+/// their locks in another.
+const POSTGRES_LOCKS: &str = "LOCK TABLE conversations IN ACCESS EXCLUSIVE MODE; LOCK TABLE tickets IN SHARE MODE";
 
 /// The version since which rows that change have room beside them.
 const ROOM: i64 = 10;
@@ -62,6 +69,9 @@ impl Store {
         .await?;
         let present = versions(&mut transaction).await?;
         for (version, script) in MIGRATIONS.iter().filter(|(version, _)| !present.contains(version)) {
+            if *version == LISTS && transaction.is_postgres() {
+                transaction.run_script(POSTGRES_LOCKS, "migrating").await?;
+            }
             transaction.run_script(script, "migrating").await?;
             if *version == BLOB_USES {
                 crate::blobs::note_uses(&mut transaction).await?;
