@@ -79,11 +79,12 @@ impl Blobs {
             self.store(&sha256, bytes).await?;
             return Ok(sha256);
         };
-        if !shelf.is_any() {
+        if !shelf.is_store_away() {
             let stored = tokio::time::timeout(PATIENCE, self.store(&sha256, bytes.clone())).await;
             if let Ok(Ok(())) = stored {
                 return Ok(sha256);
             }
+            shelf.store_is_away();
         }
         shelf.keep(&sha256, bytes.into()).await?;
         Ok(sha256)

@@ -263,7 +263,9 @@ impl Kafka {
         self.replace(&mut current, reason);
         drop(current);
         // It waits for threads, for long if the clock was set back; nobody waits for it.
-        std::thread::spawn(move || drop(old));
+        if let Err(error) = std::thread::Builder::new().spawn(move || drop(old)) {
+            tracing::warn!(%error, "no thread is left to end the old producer");
+        }
     }
 
     fn replace(&self, current: &mut FutureProducer<Quiet>, reason: &str) {

@@ -47,6 +47,8 @@ const KAFKA_PATIENCE: Duration = Duration::from_millis(100);
 /// Records that are forwarded at once.
 const CHUNK: usize = 1000;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// A new producer mends nothing where Kafka refuses for long.
+const RENEWAL_PERIOD: Duration = Duration::from_secs(30);
 /// How often a forwarder without work looks into the file.
 const RESTING_PERIOD: Duration = Duration::from_secs(5);
 /// How long a record that was made smaller may take.
@@ -104,6 +106,7 @@ impl Spool {
             kafka,
             blobs,
             has_proof: false,
+            renewed_at: None,
         };
         tasks.spawn(forwarder.run(stop.clone()));
         tasks.spawn(spool.clone().measure(stop));
@@ -306,6 +309,7 @@ struct Forwarder {
     blobs: Blobs,
     /// The last thing that was sent arrived, so Kafka is there.
     has_proof: bool,
+    renewed_at: Option<Instant>,
 }
 
 /// Records on their way, and the one that the producer did not take, if any.
@@ -349,7 +353,7 @@ impl Forwarder {
     /// Waits for something to do. Another process may have left something too.
     async fn rest(&self) {
         let woken = tokio::time::timeout(RESTING_PERIOD, self.spool.wake.notified()).await;
-        if woken.is_err() && self.spool.pending().await.spooled_events > 0 {
+        if woken.is_err() && self.spool.log.totals(EVENTS).await.is_ok_and(|held| held.events > 0) {
             self.spool.engage();
         }
     }
@@ -403,7 +407,7 @@ impl Forwarder {
     /// day, and for minutes where that was set back. So is one that delivers nothing
     /// though Kafka answers: it may hold on to what it knew of a topic before
     /// (confluentinc/librdkafka#4898).
-    async fn settle(&self, sent: Sent) -> Result<(), Error> {
+    async fn settle(&mut self, sent: Sent) -> Result<(), Error> {
         let mut arrived: Vec<(i64, i64)> = Vec::new();
         let mut failure = None;
         let was_sent = !sent.deliveries.is_empty();
@@ -437,10 +441,15 @@ impl Forwarder {
             let held = self.spool.log.remove(EVENTS, arrived).await?;
             self.spool.show(&held);
         }
-        if is_silent {
-            self.kafka.renew("it reports nothing");
-        } else if arrived_none && failure.is_some() && was_sent && self.kafka.is_reachable().await {
-            self.kafka.renew("it delivers nothing though kafka answers");
+        let is_due = self.renewed_at.is_none_or(|at| at.elapsed() > RENEWAL_PERIOD);
+        let delivers_nothing = arrived_none && failure.is_some() && was_sent;
+        if is_due && (is_silent || delivers_nothing && self.kafka.is_reachable().await) {
+            self.renewed_at = Some(Instant::now());
+            self.kafka.renew(if is_silent {
+                "it reports nothing"
+            } else {
+                "it delivers nothing though kafka answers"
+            });
         }
         failure.map_or(Ok(()), Err)
     }

@@ -1,8 +1,9 @@
 //! What object storage does not take from a gateway lies on a shelf of its spool, and
 //! the events that name it behind it: no event is in the log before its bytes can be had.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::event::{Attachment, Body, Event, RawContent};
@@ -37,6 +38,10 @@ struct Counts {
     blobs: AtomicI64,
     blob_bytes: AtomicI64,
     event_bytes: AtomicI64,
+    /// As far as we know.
+    is_store_away: AtomicBool,
+    /// Of the blobs that came since it was opened.
+    names: Mutex<HashSet<String>>,
 }
 
 /// Events that are let go at once.
@@ -50,6 +55,7 @@ impl Shelf {
         let counts = Counts::default();
         let (blobs, events) = (log.totals(BLOBS).await?, log.totals(BEHIND).await?);
         counts.blobs.store(blobs.events, Ordering::Relaxed);
+        counts.is_store_away.store(blobs.events > 0, Ordering::Relaxed);
         counts.blob_bytes.store(blobs.bytes, Ordering::Relaxed);
         counts.event_bytes.store(events.bytes, Ordering::Relaxed);
         Ok(Self {
@@ -61,9 +67,22 @@ impl Shelf {
         })
     }
 
-    /// Whether blobs lie here, so that the store is away as far as we know.
-    pub fn is_any(&self) -> bool {
+    /// Whether blobs lie here.
+    fn is_any(&self) -> bool {
         self.counts.blobs.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether the store did not take the last one that it was given.
+    pub fn is_store_away(&self) -> bool {
+        self.counts.is_store_away.load(Ordering::Relaxed)
+    }
+
+    pub fn store_is_away(&self) {
+        self.counts.is_store_away.store(true, Ordering::Relaxed);
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.counts.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What lies here counts against the spool's limit.
@@ -72,7 +91,7 @@ impl Shelf {
         u64::try_from(bytes).unwrap_or(0)
     }
 
-    /// Keeps a blob; it is on the disk when it returns.
+    /// Keeps a blob, once; it is on the disk when it returns.
     pub async fn keep(&self, sha256: &str, bytes: Vec<u8>) -> Result<(), Error> {
         let record = Encoded {
             key: sha256.to_owned(),
@@ -80,9 +99,13 @@ impl Shelf {
             value: bytes,
         };
         let _gate = self.gate.read().await;
+        if self.names().contains(sha256) {
+            return Ok(());
+        }
         let held = self.log.append(BLOBS, vec![record], self.max_bytes).await?;
         self.counts.blobs.fetch_max(held.events, Ordering::AcqRel);
         self.counts.blob_bytes.store(held.bytes, Ordering::Relaxed);
+        self.names().insert(sha256.to_owned());
         self.wake.notify_one();
         Ok(())
     }
@@ -112,8 +135,10 @@ impl Shelf {
             return Ok(false);
         };
         blobs.store(&record.key, record.value.into()).await?;
+        self.counts.is_store_away.store(false, Ordering::Relaxed);
         let _gate = self.gate.write().await;
         let held = self.log.remove(BLOBS, vec![(offset, offset)]).await?;
+        self.names().remove(&record.key);
         self.counts.blobs.store(held.events, Ordering::Release);
         self.counts.blob_bytes.store(held.bytes, Ordering::Relaxed);
         Ok(true)

@@ -40,6 +40,7 @@ impl Spool {
             return Ok(false);
         };
         let (first, last) = (first.offset, last.offset);
+        let _gate = self.gate.read().await;
         self.engage();
         let records = entries.into_iter().map(|entry| entry.record).collect();
         self.log.append(EVENTS, records, u64::MAX).await?;
