@@ -46,7 +46,7 @@ impl Blobs {
     pub fn open(url: &str) -> Result<Self, Error> {
         let store: Arc<dyn ObjectStore> = match url.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Arc::new(folder(path)?),
-            Some(("s3", place)) if !place.trim_matches('/').is_empty() => Arc::new(bucket(place)?),
+            Some(("s3", place)) if !place.is_empty() && !place.starts_with('/') => Arc::new(bucket(place)?),
             _ => {
                 return Err(Error::Settings(format!(
                     "[blobs] url must be file:PATH or s3:BUCKET/PREFIX, not `{url}`"
