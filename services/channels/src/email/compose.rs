@@ -134,7 +134,8 @@ fn mailbox_of(recipient: &Recipient) -> Option<Mailbox> {
 /// `Re:` in front of an answer's subject, once.
 fn subject(outbound: &Outbound, is_answer: bool) -> String {
     const ANSWERS: [&str; 6] = ["re:", "aw:", "sv:", "vs:", "antw:", "ref:"];
-    let subject = one_line(outbound.subject.as_deref().unwrap_or_default());
+    // Where both neighbours have to be encoded, lettre leaves out more than one space.
+    let subject = single_spaced(&one_line(outbound.subject.as_deref().unwrap_or_default()));
     let lower = subject.to_lowercase();
     match is_answer && !ANSWERS.iter().any(|prefix| lower.starts_with(prefix)) {
         true => format!("Re: {subject}").trim_end().to_owned(),
@@ -175,6 +176,11 @@ fn moment(outbound: &Outbound) -> SystemTime {
 /// A header of our own making: ASCII, one id or word a line, so nothing to encode.
 fn id_header(name: &'static str, value: &str) -> HeaderValue {
     HeaderValue::dangerous_new_pre_encoded(HeaderName::new_from_ascii_str(name), value.to_owned(), value.to_owned())
+}
+
+pub(super) fn single_spaced(text: &str) -> String {
+    let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+    words.join(" ")
 }
 
 /// Nothing of a text can begin another header.
@@ -327,7 +333,7 @@ mod tests {
         check(Some("Reparatur"), true, "Re: Reparatur");
         check(None, true, "Re:");
         check(None, false, "");
-        check(Some("a\r\nBcc: b@c"), false, "a  Bcc: b@c");
+        check(Some("a\r\nBcc: b@c"), false, "a Bcc: b@c");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
+use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 /// A header for people is cut after this many bytes.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
@@ -39,9 +39,11 @@ pub fn charset(label: &str, bytes: &[u8]) -> String {
         (Some(encoding), None) if encoding == WINDOWS_1252 && bytes.contains(&0x1b) => {
             guess(bytes, MAX_GUESS_BYTES).decode(bytes).0
         }
-        (Some(encoding), utf8) => match (encoding.decode(bytes), utf8) {
-            ((_, _, true), Some(text)) => Cow::Borrowed(text),
-            ((text, ..), _) => text,
+        (Some(encoding), None) if encoding == UTF_16LE || encoding == UTF_16BE => encoding.decode(bytes).0,
+        // In another charset a byte order mark of UTF-16 is two letters.
+        (Some(encoding), utf8) => match (encoding.decode_with_bom_removal(bytes), utf8) {
+            ((_, true), Some(text)) => Cow::Borrowed(text),
+            ((text, _), _) => text,
         },
         (None, None) => guess(bytes, MAX_GUESS_BYTES).decode(bytes).0,
     };
