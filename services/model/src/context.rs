@@ -84,7 +84,10 @@ pub struct Context {
     /// where the batch moves a watermark.
     pub unread: HashMap<(String, String), Vec<MessageReference>>,
     /// Our own messages that are being sent or may have been, by (account, thread name),
-    /// where the batch has one of ours that was written elsewhere: it may be the same.
+    /// where the batch has one of ours that was written elsewhere and may be the same,
+    /// for nothing but its words would tell ([`Declaration::bare_echoes`]).
+    ///
+    /// [`Declaration::bare_echoes`]: crate::outbound::Declaration::bare_echoes
     pub in_flight: HashMap<(String, String), Vec<(MessageReference, Message)>>,
     /// Our own messages that the batch quotes by signed Message-ID.
     pub signed_messages: HashMap<MessageId, MessageReference>,

@@ -75,6 +75,10 @@ pub struct Declaration {
     /// goes on there for ever.
     #[serde(default)]
     pub thread_is_address: bool,
+    /// The vendor tells of what we sent as of what others wrote for us, and returns
+    /// nothing of ours with it: while its answer is not there, only the words tell.
+    #[serde(default)]
+    pub bare_echoes: bool,
 }
 
 /// What others must know of contacts who look at their conversation live.

@@ -15,7 +15,7 @@ use model::context::{Book, Context, KnownMessage, MessageReference};
 use model::event::{Body, DeliveryState, Event, Message};
 use model::evidence::Opened;
 use model::id::{ContactId, ConversationId, MessageId, TicketId};
-use model::outbound::Join;
+use model::outbound::{Declaration, Join};
 use model::ticket::Ticket;
 use model::time::Moment;
 
@@ -371,10 +371,13 @@ async fn read_unread(connection: &mut Connection, asked: &Asked, context: &mut C
     Ok(())
 }
 
-/// What is on its way, or may be, where we wrote elsewhere.
+/// What is on its way, or may be, where we wrote elsewhere and only words tell what
+/// was sent by us.
 async fn read_in_flight(connection: &mut Connection, asked: &Asked, context: &mut Context) -> Result<(), Error> {
     let mut statement = rows(
-        "SELECT c.thread_name, m.id, m.conversation_id, m.account, m.delivery, m.occurred_at, m.content FROM {rows}
+        "SELECT c.thread_name, m.id, m.conversation_id, m.account, m.delivery, m.occurred_at, m.content, a.declaration
+         FROM {rows}
+         JOIN accounts AS a ON a.name = v.column1
          JOIN conversations AS c ON c.account = v.column1 AND c.thread_name = v.column2
          JOIN messages AS m ON m.conversation_id = c.id AND m.account = c.account
          LEFT JOIN outbox AS o ON o.message_id = m.id
@@ -386,6 +389,10 @@ async fn read_in_flight(connection: &mut Connection, asked: &Asked, context: &mu
         statement.push(vec![account.into(), thread.into()]);
     }
     for row in &statement.all(connection).await? {
+        let declaration: Declaration = json(row, "declaration")?;
+        if !declaration.bare_echoes {
+            continue;
+        }
         let thread = (get(row, "account")?, get(row, "thread_name")?);
         let ours = (reference(row)?, json(row, "content")?);
         context.in_flight.entry(thread).or_default().push(ours);

@@ -3,7 +3,8 @@
 //! other; nothing is sent.
 //!
 //! Vendors tell of what we sent ourselves in the same way, perhaps before they answer
-//! us, so that nobody knows their id of it yet: then its words tell.
+//! us, so that nobody knows their id of it yet: then its words tell, at vendors who
+//! return nothing else of ours.
 
 use crate::change::Changed;
 use crate::context::{Changes, Context, MessageReference};
@@ -19,8 +20,14 @@ use super::{change, find_conversation, whose};
 /// As who it was written by is called.
 const AUTHOR: &str = "elsewhere";
 
-/// Shorter ones leave in one piece, by every vendor that tells us of our messages.
-const PIECE_BYTES: usize = 1_000;
+/// A piece of a longer text is as long as this: of what is shorter nobody can tell
+/// whether a person of ours has said the same.
+const PIECE_BYTES: usize = 300;
+
+/// For so long after a message was written it may come back; and so far may the
+/// vendor's clock be behind ours.
+const LATE_MS: i64 = 10 * 60 * 1_000;
+const EARLY_MS: i64 = 5_000;
 
 /// Puts it into the conversation with its contact. What we sent ourselves comes back
 /// this way too, and changes nothing.
@@ -40,11 +47,7 @@ pub(super) fn decide(
         return changes;
     }
     if let Some((ours, is_whole)) = in_flight(event, message, context) {
-        return if is_whole {
-            left(event, message, ours, context)
-        } else {
-            changes
-        };
+        return left(event, message, ours, is_whole, context);
     }
     let Some(contact) = message.identities.first() else {
         return super::park(event, "a message of ours without a contact", false);
@@ -100,21 +103,28 @@ pub(super) fn decide(
 }
 
 /// The message of ours on its way in this conversation that this is, or is a part of;
-/// and whether it is all of it.
+/// and whether it is all of it. In doubt it is none: a message that is shown twice
+/// costs less than one that is lost.
 fn in_flight<'a>(event: &Event, message: &Message, context: &'a Context) -> Option<(&'a MessageReference, bool)> {
     let thread = message.evidence.thread.clone()?;
     let on_their_way = context.in_flight.get(&(event.account.clone(), thread))?;
     let said = message.text.trim();
+    let is_file = said.is_empty() && !message.attachments.is_empty();
     on_their_way.iter().find_map(|(reference, ours)| {
+        let earliest = reference.occurred_at.plus_ms(-EARLY_MS);
+        let latest = reference.occurred_at.plus_ms(LATE_MS);
+        if event.occurred_at < earliest || event.occurred_at > latest {
+            return None;
+        }
         let words = ours.text.trim();
-        let is_file = said.is_empty() && !message.attachments.is_empty();
         let (is_part, is_whole) = match is_file {
+            // One file looks like another: it is ours only while we are at it.
             true => (
-                !ours.attachments.is_empty(),
+                !ours.attachments.is_empty() && reference.delivery != Some(DeliveryState::Uncertain),
                 words.is_empty() && ours.attachments.len() == 1,
             ),
             false => (
-                words == said || (words.len() > PIECE_BYTES && words.contains(said)),
+                words == said || (said.len() >= PIECE_BYTES && words.contains(said)),
                 words == said && ours.attachments.is_empty(),
             ),
         };
@@ -122,12 +132,14 @@ fn in_flight<'a>(event: &Event, message: &Message, context: &'a Context) -> Opti
     })
 }
 
-/// It has left, under this name, whatever becomes of the vendor's answer.
-fn left(event: &Event, message: &Message, ours: &MessageReference, context: &Context) -> Changes {
+/// It is called so, and all of it has left, whatever becomes of the vendor's answer.
+fn left(event: &Event, message: &Message, ours: &MessageReference, is_whole: bool, context: &Context) -> Changes {
     let mut changes = Changes::default();
     let names = message.external_ids.iter();
     changes.named = names.map(|name| (ours.message_id.clone(), name.clone())).collect();
-    if let Some(conversation) = context.conversations.get(&ours.conversation_id) {
+    if let Some(conversation) = context.conversations.get(&ours.conversation_id)
+        && is_whole
+    {
         let mut row = conversation.clone();
         super::move_on(event, ours, DeliveryState::Sent, &mut row, &mut changes);
         if !changes.deliveries.is_empty() {

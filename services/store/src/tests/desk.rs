@@ -169,7 +169,7 @@ async fn a_changed_definition_is_a_new_version(database: &Database) {
     assert_eq!(other.book().await.unwrap().rules_version, 3);
 }
 
-fn account(name: &str) -> (AccountPlan, Declaration) {
+pub(super) fn account(name: &str) -> (AccountPlan, Declaration) {
     let plan = AccountPlan {
         name: name.to_owned(),
         channel: "email".to_owned(),

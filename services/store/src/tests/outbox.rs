@@ -100,6 +100,10 @@ async fn what_is_on_its_way_is_seen_where_we_wrote_elsewhere(database: &Database
     assert_eq!(in_flight().await, [], "it has not left yet");
     let claimed = claim(&store, &lease, at(1)).await;
     let text = claimed[0].outbound.text.clone();
+    assert_eq!(in_flight().await, [], "it comes back with our name of it");
+    let (plan, mut declaration) = super::desk::account("support");
+    declaration.bare_echoes = true;
+    store.declare_accounts(&[(plan, declaration)]).await.unwrap();
     assert_eq!(in_flight().await, [(reply_id(11), text.clone())]);
     let uncertain = Settlement::Uncertain {
         error: "no answer".to_owned(),

@@ -71,6 +71,7 @@ impl Channel for Messaging {
             resend_safe: false,
             max_attachment_bytes: Some(self.kind.max_media_bytes),
             join: Join::Open,
+            bare_echoes: !self.kind.has_metadata,
             ..Declaration::default()
         }
     }
