@@ -110,7 +110,14 @@ fn in_flight<'a>(event: &Event, message: &Message, context: &'a Context) -> Opti
     let on_their_way = context.in_flight.get(&(event.account.clone(), thread))?;
     let said = message.text.trim();
     let is_file = said.is_empty() && !message.attachments.is_empty();
-    on_their_way.iter().find_map(|(reference, ours)| {
+    let found = on_their_way.iter().filter_map(|(reference, ours)| {
+        let is_uncertain = match reference.delivery? {
+            DeliveryState::Queued | DeliveryState::Sending => false,
+            DeliveryState::Uncertain => true,
+            DeliveryState::Sent | DeliveryState::Failed | DeliveryState::Delivered | DeliveryState::Read => {
+                return None;
+            }
+        };
         let earliest = reference.occurred_at.plus_ms(-EARLY_MS);
         let latest = reference.occurred_at.plus_ms(LATE_MS);
         if event.occurred_at < earliest || event.occurred_at > latest {
@@ -120,7 +127,7 @@ fn in_flight<'a>(event: &Event, message: &Message, context: &'a Context) -> Opti
         let (is_part, is_whole) = match is_file {
             // One file looks like another: it is ours only while we are at it.
             true => (
-                !ours.attachments.is_empty() && reference.delivery != Some(DeliveryState::Uncertain),
+                !ours.attachments.is_empty() && !is_uncertain,
                 words.is_empty() && ours.attachments.len() == 1,
             ),
             false => (
@@ -128,8 +135,11 @@ fn in_flight<'a>(event: &Event, message: &Message, context: &'a Context) -> Opti
                 words == said && ours.attachments.is_empty(),
             ),
         };
-        (is_part && (is_file || !said.is_empty())).then_some((reference, is_whole))
-    })
+        (is_part && (is_file || !said.is_empty())).then_some((is_uncertain, reference, is_whole))
+    });
+    // Of two that say the same the one that we are at.
+    let (_, ours, is_whole) = found.min_by_key(|(is_uncertain, ..)| *is_uncertain)?;
+    Some((ours, is_whole))
 }
 
 /// It is called so, and all of it has left, whatever becomes of the vendor's answer.

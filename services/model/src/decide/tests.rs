@@ -719,6 +719,42 @@ fn what_we_are_sending_is_known_by_its_words() {
 }
 
 #[test]
+fn each_of_ours_comes_back_once() {
+    let mut desk = Desk::new(json!([]));
+    let asked = desk.receive(&in_thread(&desk));
+    let ours = |key: &str, delivery| {
+        let reference = crate::context::MessageReference {
+            message_id: MessageId::authored("agnes", key),
+            conversation_id: asked.messages[0].conversation_id.clone(),
+            account: "bot".to_owned(),
+            delivery: Some(delivery),
+            occurred_at: desk.now,
+        };
+        let Body::MessageReceived(shown) = from_elsewhere(&desk, "m2").body else {
+            panic!("it is a message");
+        };
+        (reference, *shown)
+    };
+    let on_their_way = vec![
+        ours("k1", DeliveryState::Failed),
+        ours("k2", DeliveryState::Uncertain),
+        ours("k3", DeliveryState::Queued),
+    ];
+    let thread = ("bot".to_owned(), "t".to_owned());
+    desk.context.in_flight.insert(thread, on_their_way);
+    for (external_id, expected) in [("m2", Some("k3")), ("m3", Some("k2")), ("m4", None)] {
+        let changes = desk.receive(&from_elsewhere(&desk, external_id));
+        let found = changes.deliveries.first().map(|(id, _)| id.clone());
+        assert_eq!(
+            found,
+            expected.map(|key| MessageId::authored("agnes", key)),
+            "{external_id}"
+        );
+        assert_eq!(changes.messages.len(), usize::from(expected.is_none()), "{external_id}");
+    }
+}
+
+#[test]
 fn whom_we_write_to_elsewhere_is_known_when_they_answer() {
     let mut desk = Desk::new(json!([]));
     let begun = desk.receive(&from_elsewhere(&desk, "m0"));
