@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Contact, Proof};
 use crate::context::{Announcement, Changes, Replacing};
 use crate::error::Refusal;
-use crate::id::{ContactId, MergeId};
+use crate::id::{ContactId, ConversationId, MergeId};
 use crate::time::Moment;
 
 /// Contacts of one person; who has more is no person.
@@ -83,6 +83,16 @@ impl Circles {
         self.merges.values().any(|merge| {
             let joins = |from, into| self.are_one(&merge.from, from) && self.are_one(&merge.into, into);
             merge.undone.is_some() && (joins(one, other) || joins(other, one))
+        })
+    }
+
+    /// Whether a person of the desk has parted whom the link of this conversation has
+    /// joined: it is in other hands, and joins nobody any more.
+    pub fn has_leaked(&self, conversation: &ConversationId) -> bool {
+        self.merges.values().any(|merge| {
+            let by_it =
+                matches!(&merge.proof, Proof::Linked { conversation_id, .. } if conversation_id == conversation);
+            by_it && merge.undone.is_some()
         })
     }
 

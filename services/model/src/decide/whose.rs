@@ -283,6 +283,7 @@ impl Whose {
             Some(contact) if is_other_user(&contact.id, std::slice::from_ref(opener), context) => {
                 "its contact is somebody else here"
             }
+            Some(_) if context.circles.has_leaked(id) => "a person of the desk has parted whom it joined",
             Some(contact) => return self.is_one_with(&contact.id, &opener.1, context, now),
         };
         self.lines.push(format!("{id}: its link was opened, but {why}"));

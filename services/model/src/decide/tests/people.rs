@@ -248,11 +248,15 @@ fn who_opens_the_link_of_a_conversation_is_its_contact() {
     );
     // An unverified contact may be anybody.
     check(&["s:1?"], "t:5", &["s:1?", "t:5"], "nothing proves who its contact is");
-    // Parted they stay, however often it is opened.
+    // Parted they stay, however often it is opened, and by whom.
     let mut desk = Desk::new(json!([]));
     let begun = desk.hear(&["s:1"]).remove(0);
-    for (n, expected) in [("first", (1, 1)), ("second", (0, 2))] {
-        let mut message = of("t:5");
+    for (n, opener, expected) in [
+        ("first", "t:5", (1, 1)),
+        ("second", "t:5", (0, 2)),
+        ("third", "t:6", (0, 3)),
+    ] {
+        let mut message = of(opener);
         message.evidence.opened = Some(Opened::Conversation(begun.messages[0].conversation_id.clone()));
         let event = desk.event("bot", n, message);
         let opened = desk.receive(&event);
