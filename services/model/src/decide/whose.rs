@@ -8,9 +8,9 @@ use crate::evidence::{Opened, Verdict};
 use crate::id::{ContactId, ConversationId, MessageId};
 use crate::time::Moment;
 
-/// Schemes of which a person may have several. Of any other that a channel vouches
+/// Schemes of which a person may have several (a visitor is a browser). Of any other that a channel vouches
 /// for (the user of a site), another address is another person.
-const SEVERAL: [&str; 2] = ["email", "phone"];
+const SEVERAL: [&str; 3] = ["email", "phone", "visitor"];
 
 /// Claims that one message may add.
 const MAX_CLAIMS: usize = 5;
@@ -52,7 +52,7 @@ pub(super) fn whose(
     proven.extend(vouched.iter().cloned());
     let is_another = |identity: &Identity| {
         let owner = context.contacts.get(identity);
-        owner.is_some_and(|owner| is_other_user(owner, &vouched, context))
+        owner.is_some_and(|owner| is_other_user(owner, vouched.iter().map(|(identity, _)| identity), context))
     };
     // Who sits at the browser of another user is nobody that we know.
     let own = proven.iter().find(|(identity, _)| !is_another(identity));
@@ -177,10 +177,14 @@ fn answered(
     Some((contact.id.clone(), identity, proof))
 }
 
-/// Whether this contact's person is known as another user of a site than the one
-/// that the channel vouches for: somebody else sits at the same browser.
-fn is_other_user(contact: &ContactId, vouched: &[(Identity, Proof)], context: &Context) -> bool {
-    vouched.iter().any(|(identity, _)| {
+/// Whether this contact's person is known as another user of a site than one of
+/// these, which are all of one person: somebody else sits at the same browser.
+fn is_other_user<'a>(
+    contact: &ContactId,
+    mut identities: impl Iterator<Item = &'a Identity>,
+    context: &Context,
+) -> bool {
+    identities.any(|identity| {
         let is_single = !SEVERAL.contains(&identity.scheme.as_str());
         is_single
             && context.contacts.iter().any(|(known, owner)| {
@@ -277,11 +281,20 @@ impl Whose {
     fn opens(&mut self, id: &ConversationId, opener: &(Identity, Proof), context: &Context, now: Moment) {
         let conversation = context.conversations.get(id);
         let contact = conversation.and_then(|known| context.circles.contacts.get(&known.contact_id));
+        let openers = context.contacts.iter().filter(|(known, owner)| {
+            let is_theirs = known.verified && context.circles.are_one(owner, &self.contact_id);
+            is_theirs && **known != opener.0
+        });
+        let mut openers = openers.map(|(known, _)| known);
         let why = match contact {
             None => "there is no such conversation",
             Some(contact) if !contact.identity.verified => "nothing proves who its contact is",
-            Some(contact) if is_other_user(&contact.id, std::slice::from_ref(opener), context) => {
+            Some(contact) if context.circles.are_one(&contact.id, &self.contact_id) => return,
+            Some(contact) if is_other_user(&contact.id, std::iter::once(&opener.0), context) => {
                 "its contact is somebody else here"
+            }
+            Some(contact) if is_other_user(&contact.id, &mut openers, context) => {
+                "the two are different users of the same site"
             }
             Some(_) if context.circles.has_leaked(id) => "a person of the desk has parted whom it joined",
             Some(contact) => return self.is_one_with(&contact.id, &opener.1, context, now),

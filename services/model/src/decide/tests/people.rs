@@ -246,6 +246,21 @@ fn who_opens_the_link_of_a_conversation_is_its_contact() {
         &["email:a t:6", "s:1 t:5"],
         stranger,
     );
+    // So has who is another user of the site.
+    let other_user = "the two are different users of the same site";
+    check(
+        &["s:1 user:u", "t:5 user:v"],
+        "t:5",
+        &["s:1 user:u", "t:5 user:v"],
+        other_user,
+    );
+    // A person may have many browsers.
+    check(
+        &["visitor:1", "visitor:2 t:5"],
+        "t:5",
+        &["t:5 visitor:1 visitor:2"],
+        joined,
+    );
     // An unverified contact may be anybody.
     check(&["s:1?"], "t:5", &["s:1?", "t:5"], "nothing proves who its contact is");
     // Parted they stay, however often it is opened, and by whom.
