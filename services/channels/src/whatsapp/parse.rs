@@ -218,17 +218,29 @@ fn of_message(message: &Value, contact: &Value) -> Option<Inbound> {
 fn of_echo(account: &str, echo: &Value) -> Option<Inbound> {
     let mut theirs = echo.clone();
     theirs["from"] = echo["to"].clone();
+    if text(echo, "/type") == Some("system") {
+        // WhatsApp's own words, which nobody of ours has written.
+        return None;
+    }
     let mut event = of_message(&theirs, &Value::Null)?;
-    if let What::Message(message) = &mut event.what {
-        let ours = Party {
-            scheme: Party::OURS.to_owned(),
-            address: account.to_owned(),
-            name: None,
-            verified: true,
-        };
-        message
-            .identities
-            .insert(0, std::mem::replace(&mut message.sender, ours));
+    match &mut event.what {
+        What::Message(message) => {
+            let ours = Party {
+                scheme: Party::OURS.to_owned(),
+                address: account.to_owned(),
+                name: None,
+                verified: true,
+            };
+            message
+                .identities
+                .insert(0, std::mem::replace(&mut message.sender, ours));
+        }
+        What::Changed(told) => {
+            if let Change::Reacted { by, .. } = &mut told.change {
+                account.clone_into(by);
+            }
+        }
+        _ => {}
     }
     Some(event)
 }
@@ -373,6 +385,26 @@ mod tests {
             let raw = event.raw.take().unwrap();
             assert_eq!(parse("wa", NUMBER, &raw).unwrap().events, [event]);
         }
+    }
+
+    #[test]
+    fn what_is_done_in_the_app_is_done_by_us() {
+        let echoed = |kind: &str, body: Value| {
+            let mut echo = json!({ "from": "15550001111", "to": "15552223333", "id": "wamid.2", "timestamp": "1",
+                "type": kind });
+            echo[kind] = body;
+            of_echo("wa", &echo)
+        };
+        let reacted = echoed("reaction", json!({ "message_id": "wamid.1", "emoji": "x" })).unwrap();
+        let What::Changed(told) = &reacted.what else {
+            panic!("{reacted:?}");
+        };
+        assert!(
+            matches!(&told.change, Change::Reacted { by, .. } if by == "wa"),
+            "{told:?}"
+        );
+        assert_eq!(echoed("system", json!({ "body": "The number has changed." })), None);
+        assert_eq!(echoed("request_welcome", json!({})), None);
     }
 
     #[test]
