@@ -104,6 +104,12 @@ pub trait Channel: Send + Sync {
         None
     }
 
+    /// Asks the provider whether the account works, and changes nothing there: nobody
+    /// has asked for that. `false`: it does not, or cannot be asked.
+    async fn works(&self) -> bool {
+        false
+    }
+
     /// After so long the outcome of a `send` counts as unknown.
     fn send_deadline(&self) -> Duration {
         Duration::from_secs(30)

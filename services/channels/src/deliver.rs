@@ -329,12 +329,12 @@ impl Deliverer {
     }
 
     /// What an outcome says of the account. A message that failed for good is to blame
-    /// itself.
+    /// itself, and one whose outcome nobody knows says nothing.
     async fn note(&self, account: &Account, settlement: &Settlement) {
         let error = match settlement {
             Settlement::Sent { .. } => None,
-            Settlement::Failed { .. } => return,
-            Settlement::Retry { error, .. } | Settlement::Uncertain { error } => Some(error.as_str()),
+            Settlement::Failed { .. } | Settlement::Uncertain { .. } => return,
+            Settlement::Retry { error, .. } => Some(error.as_str()),
         };
         self.seen(&account.plan.name, error).await;
     }
@@ -347,7 +347,7 @@ impl Deliverer {
         }
         let works = tokio::select! {
             () = self.stop.cancelled() => return,
-            tried = timeout(TRY_TIMEOUT, account.channel.try_out()) => matches!(tried, Ok(Some(Ok(_)))),
+            tried = timeout(TRY_TIMEOUT, account.channel.works()) => tried.unwrap_or(false),
         };
         if works {
             tracing::info!(account.name = name, "the account works again");

@@ -138,6 +138,10 @@ impl Channel for Email {
         Some(found.await)
     }
 
+    async fn works(&self) -> bool {
+        self.sender.try_out().await.is_ok()
+    }
+
     fn send_deadline(&self) -> Duration {
         send::DEADLINE
     }

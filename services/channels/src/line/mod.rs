@@ -157,17 +157,21 @@ impl Channel for Line {
     async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
         Some(self.try_account().await)
     }
+
+    async fn works(&self) -> bool {
+        self.bot().await.is_ok()
+    }
 }
 
 impl Line {
+    async fn bot(&self) -> Result<Value, Failure> {
+        self.api.ask(Method::GET, "/v2/bot/info", &Value::Null).await
+    }
+
     async fn try_account(&self) -> Result<Vec<String>, String> {
         const ENDPOINT: &str = "/v2/bot/channel/webhook/endpoint";
         let words = |failure: Failure| failure.to_string();
-        let bot = self
-            .api
-            .ask(Method::GET, "/v2/bot/info", &Value::Null)
-            .await
-            .map_err(words)?;
+        let bot = self.bot().await.map_err(words)?;
         let name = bot["displayName"].as_str().unwrap_or("?");
         let basic_id = bot["basicId"].as_str().unwrap_or("?");
         let endpoint = json!({ "endpoint": self.own_url });

@@ -145,6 +145,10 @@ impl Channel for Slack {
     async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
         Some(self.try_account().await)
     }
+
+    async fn works(&self) -> bool {
+        self.api.who().await.is_ok()
+    }
 }
 
 impl Slack {

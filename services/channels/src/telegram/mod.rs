@@ -228,6 +228,10 @@ impl Channel for Telegram {
     async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
         Some(self.try_account().await)
     }
+
+    async fn works(&self) -> bool {
+        self.api.ask("getMe", json!({})).await.is_ok()
+    }
 }
 
 impl Telegram {

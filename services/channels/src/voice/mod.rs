@@ -144,6 +144,10 @@ impl Channel for Voice {
     async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
         Some(self.try_account().await)
     }
+
+    async fn works(&self) -> bool {
+        self.twilio.api.account().await.is_ok()
+    }
 }
 
 impl Voice {

@@ -13,7 +13,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use model::outbound::{Declaration, Join, Outbound};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::channel::{Answer, BadSignature, Channel, Input, Parsed, Sent, Unparsed};
 use crate::limit::Pace;
@@ -135,16 +135,24 @@ impl Channel for Whatsapp {
     async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
         Some(self.try_account().await)
     }
+
+    async fn works(&self) -> bool {
+        self.itself().await.is_ok()
+    }
 }
 
 impl Whatsapp {
+    async fn itself(&self) -> Result<Value, String> {
+        let fields = "display_phone_number,verified_name,quality_rating";
+        let number = self.meta.graph.get(&format!("{}?fields={fields}", self.number)).await;
+        number.map_err(Failed::words)
+    }
+
     /// Asks for the number, lets the app hear of its business account, and sends what
     /// happens to this number to us.
     async fn try_account(&self) -> Result<Vec<String>, String> {
         let graph = &self.meta.graph;
-        let fields = "display_phone_number,verified_name,quality_rating";
-        let number = graph.get(&format!("{}?fields={fields}", self.number)).await;
-        let number = number.map_err(Failed::words)?;
+        let number = self.itself().await?;
         let shown = text(&number, "/display_phone_number").ok_or("Meta's answer names no number")?;
         let rating = text(&number, "/quality_rating").unwrap_or("unknown");
         let subscribed = graph

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use model::outbound::{Declaration, Join, Outbound};
+use serde_json::Value;
 
 use super::graph::Failed;
 use super::{Meta, text};
@@ -108,15 +109,24 @@ impl Channel for Messaging {
     async fn try_out(&self) -> Option<Result<Vec<String>, String>> {
         Some(self.try_account().await)
     }
+
+    async fn works(&self) -> bool {
+        self.itself().await.is_ok()
+    }
 }
 
 impl Messaging {
+    async fn itself(&self) -> Result<Value, String> {
+        let (_, fields, _) = self.kind.itself;
+        let shown = self.meta.graph.get(&format!("{}?fields={fields}", self.sender)).await;
+        shown.map_err(Failed::words)
+    }
+
     /// Asks for its name, and lets the app hear of what happens to it.
     async fn try_account(&self) -> Result<Vec<String>, String> {
-        let (noun, fields, pointer) = self.kind.itself;
+        let (noun, _, pointer) = self.kind.itself;
         let graph = &self.meta.graph;
-        let shown = graph.get(&format!("{}?fields={fields}", self.sender)).await;
-        let shown = shown.map_err(Failed::words)?;
+        let shown = self.itself().await?;
         let name = text(&shown, pointer).ok_or_else(|| format!("Meta's answer names no {noun}"))?;
         let subscribed = self.kind.subscribed_fields;
         let body = serde_json::json!({ "subscribed_fields": subscribed });
