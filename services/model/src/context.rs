@@ -330,7 +330,12 @@ impl Changes {
         self.changed_messages.extend(later.changed_messages);
         self.outbox.extend(later.outbox);
         self.parked.extend(later.parked);
-        self.broken_accounts.extend(later.broken_accounts);
+        for (account, told) in later.broken_accounts {
+            let latest = self.broken_accounts.entry(account).or_insert_with(|| told.clone());
+            if latest.0 < told.0 {
+                *latest = told;
+            }
+        }
         self.traces.extend(later.traces);
         self.automatic_replies.extend(later.automatic_replies);
         self.announcements.extend(later.announcements);

@@ -40,7 +40,7 @@ pub fn decide(event: &Event, context: &Context, now: Moment) -> Changes {
         Body::ConsentChanged(told) => change::decide_consent(event, told, context),
         Body::WatermarkMoved(watermark) => decide_watermark(event, watermark, context),
         Body::AccountBroken { reason } => Changes {
-            broken_accounts: [(event.account.clone(), (event.received_at, reason.clone()))].into(),
+            broken_accounts: [(event.account.clone(), (event.occurred_at, reason.clone()))].into(),
             ..Changes::default()
         },
         Body::Parked { reason } => park(event, reason, false),

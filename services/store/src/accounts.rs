@@ -77,7 +77,8 @@ impl Store {
     pub async fn accounts(&self) -> Result<Vec<Account>, Error> {
         let statement = sql(
             "SELECT a.plan, a.declaration, a.last_seen_at, COALESCE(a.error, a.sending_error) AS error,
-                 CASE WHEN a.error IS NULL THEN a.sending_error_at ELSE a.error_at END AS error_at, a.waiting,
+                 CASE WHEN a.error IS NOT NULL THEN a.error_at WHEN a.sending_error IS NOT NULL THEN a.sending_error_at
+                 END AS error_at, a.waiting,
                  COALESCE(p.owner, d.owner) AS held_by
              FROM accounts AS a
              LEFT JOIN leases AS p ON p.name = 'pull:' || a.name AND p.owner <> ''
@@ -122,10 +123,10 @@ impl Store {
     }
 
     /// The same while messages are sent; neither says anything of the other.
+    /// `sending_error_at` is when it was seen last, working or not.
     pub async fn account_sent(&self, name: &str, error: Option<&str>, at: Moment) -> Result<(), Error> {
         let doing = "noting an account's state";
         let error = error.map(|text| text.replace('\0', ""));
-        let error_at = error.as_ref().map(|_| at);
         let seen_at = if error.is_none() { Some(at) } else { None };
         let mut transaction = self.begin(doing).await?;
         sql(
@@ -135,7 +136,7 @@ impl Store {
         )
         .bind(seen_at)
         .bind(error)
-        .bind(error_at)
+        .bind(at)
         .bind(name)
         .execute(&mut transaction)
         .await?;
@@ -201,14 +202,14 @@ impl Store {
     }
 }
 
-/// What vendors say of accounts.
+/// What vendors say of accounts, unless something was sent since.
 pub(crate) async fn note_broken(
     connection: &mut Connection,
     broken: &BTreeMap<String, (Moment, String)>,
 ) -> Result<(), Error> {
     let mut statement = rows(
         "UPDATE accounts AS t SET sending_error = v.column2, sending_error_at = v.column3
-         FROM {rows} WHERE t.name = v.column1",
+         FROM {rows} WHERE t.name = v.column1 AND COALESCE(t.sending_error_at, 0) <= v.column3",
         "noting broken accounts",
     );
     for (name, (at, reason)) in broken {

@@ -719,6 +719,21 @@ fn what_we_are_sending_is_known_by_its_words() {
 }
 
 #[test]
+fn the_latest_word_of_a_vendor_on_an_account_counts() {
+    let mut desk = Desk::new(json!([]));
+    for (minutes, reason) in [(2, "taken out"), (1, "warned")] {
+        let mut event = in_thread(&desk);
+        event.occurred_at = desk.now.plus_ms(minutes * MINUTE_MS);
+        event.body = Body::AccountBroken {
+            reason: reason.to_owned(),
+        };
+        desk.receive(&event);
+    }
+    let latest = (desk.now.plus_ms(2 * MINUTE_MS), "taken out".to_owned());
+    assert_eq!(desk.context.changes.broken_accounts["bot"], latest);
+}
+
+#[test]
 fn each_of_ours_comes_back_once() {
     let mut desk = Desk::new(json!([]));
     let asked = desk.receive(&in_thread(&desk));

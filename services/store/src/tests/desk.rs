@@ -236,6 +236,9 @@ async fn accounts_come_and_go(database: &Database) {
     assert_eq!(error().await, says("taken out", 9));
     store.account_sent("sales", None, at(10)).await.unwrap();
     assert_eq!(error().await, (None, None));
+    // It comes again, or late: something was sent since.
+    store.commit(&told).await.unwrap();
+    assert_eq!(error().await, (None, None));
 
     store.declare_accounts(&[account("support")]).await.unwrap();
     assert_eq!(store.accounts().await.unwrap().len(), 1);
