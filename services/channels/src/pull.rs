@@ -92,6 +92,12 @@ pub fn run(
     async move {
         let stop = puller.stop.clone();
         let mut tasks = JoinSet::new();
+        // One may have moved from long polling to a webhook.
+        let pushed = accounts.values().filter(|account| !account.channel.pulls());
+        let pushed: Vec<&str> = pushed.map(|account| account.plan.name.as_str()).collect();
+        if let Err(error) = puller.store.nothing_waits(&pushed).await {
+            tracing::warn!(%error, "accounts without a reader may look as if something waited there");
+        }
         for account in accounts.into_values().filter(|account| account.channel.pulls()) {
             let puller = puller.clone();
             tasks.spawn(async move { puller.keep_pulling(&account).await });

@@ -143,6 +143,20 @@ impl Store {
         transaction.commit(doing).await
     }
 
+    /// Nobody reads these any more: what waited there for its reader comes another way.
+    pub async fn nothing_waits(&self, names: &[&str]) -> Result<(), Error> {
+        let doing = "noting accounts without a reader";
+        let mut transaction = self.begin(doing).await?;
+        rows(
+            "UPDATE accounts AS t SET waiting = 0 FROM {rows} WHERE t.name = v.column1 AND t.waiting <> 0",
+            doing,
+        )
+        .of(names.iter().copied())
+        .execute(&mut transaction)
+        .await?;
+        transaction.commit(doing).await
+    }
+
     /// Whether sending is broken, and nothing waits to be sent that would show when it
     /// works again.
     pub async fn is_broken_and_idle(&self, name: &str) -> Result<bool, Error> {

@@ -364,10 +364,7 @@ impl Loops<'_> {
             stop.clone(),
             registry,
         );
-        // Without an account to read it ends at once, which would look like a fault.
-        if accounts.values().any(|account| account.channel.pulls()) {
-            tasks.spawn("pull", pull.map(Ok));
-        }
+        tasks.spawn("pull", pull.map(Ok));
         let deliver = channels::deliver::run(
             accounts.clone(),
             store.clone(),

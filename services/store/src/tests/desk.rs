@@ -209,6 +209,10 @@ async fn accounts_come_and_go(database: &Database) {
     assert_eq!(found[0].held_by.as_deref(), Some("worker-1"));
     assert_eq!(found[1].held_by, None);
     drop(lease);
+    // Its input is pushed from now on.
+    store.nothing_waits(&[]).await.unwrap();
+    store.nothing_waits(&["sales", "support"]).await.unwrap();
+    assert_eq!(store.accounts().await.unwrap()[0].waiting, 0);
     store.account_seen("sales", None, 0, at(3)).await.unwrap();
     assert_eq!(store.accounts().await.unwrap()[0].error, None);
     // What is wrong with sending stands beside what is wrong with reading.
