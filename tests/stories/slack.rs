@@ -428,7 +428,11 @@ async fn the_token_is_revoked(world: &World, slack: &Slack) -> Result<()> {
     let asked = ask(world, slack, 75, "Are you still in business?").await?;
     let revoked = json!({ "type": "tokens_revoked", "tokens": { "oauth": [], "bot": ["UBOT"] } });
     slack.revoke(true);
-    post(slack, "revoked", revoked).await?;
+    let mut told = event("revoked", revoked);
+    // In whole seconds, and later than what was sent last.
+    told["event_time"] = json!(jiff::Timestamp::now().as_second() + 1);
+    let answer = slack.post(ACCOUNT, &told).await?;
+    ensure!(answer.status == 200, "{answer:?}");
     account_says(world, ACCOUNT, Some("token was revoked")).await?;
     let up = format!("tributary_account_up{{account=\"{ACCOUNT}\"}} 0");
     until("it alarms", SOON, async || {
